@@ -1,0 +1,31 @@
+"""What there is to run on: nodes, and what an opened engine says of itself."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """One addressable engine instance: `engine` is its kind, `target` the path, name or file it opens."""
+
+    name: str
+    engine: str
+    target: str
+
+
+class EngineFacts(Struct, frozen=True, kw_only=True):
+    """What an engine is once known: before loading (estimates) or after opening (as loaded).
+
+    `slots`: requests it answers at the same time. `look_ahead`: further requests worth queueing in it.
+    `context`: tokens of prompt and answer together, None if unlimited. `digest`: identifies weights, tokenizer and
+    numeric format. `memory`: bytes it will hold. `host` and `device` say which hardware it shares with others.
+    """
+
+    model: str
+    digest: str
+    slots: int
+    look_ahead: int = 0
+    context: int | None = None
+    memory: int = 0
+    host: str = "localhost"
+    device: str = "cpu"

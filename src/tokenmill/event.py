@@ -1,0 +1,171 @@
+"""What happened, and what to do about it: the language between driver, strategies, record and report.
+
+Times are float seconds on the run's clock. `row` is the row number of the request, `node` the index of the node,
+`lease` the number of the attempt on that row: an event of an older lease than the row's current one is void.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+#: Failure classes. The first group may succeed on another attempt, the second can't.
+RETRYABLE_KINDS = ("crash", "transient", "timeout")
+FINAL_KINDS = ("too_long", "refused", "empty", "repetition", "length", "poison")
+FAILURE_KINDS = RETRYABLE_KINDS + FINAL_KINDS
+
+
+class Arrived(Struct, frozen=True):
+    """A row is there to be answered; `length` is its predicted output in tokens, `group` its template."""
+
+    time: float
+    row: int
+    length: float = 1.0
+    group: int = 0
+
+
+class Dispatched(Struct, frozen=True):
+    """A row was handed to a node."""
+
+    time: float
+    row: int
+    node: int
+    lease: int
+
+
+class FirstToken(Struct, frozen=True):
+    """The first non-empty text of an attempt arrived."""
+
+    time: float
+    row: int
+    node: int
+    lease: int
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """A finished answer with what was measured while it came.
+
+    `itl_sum`, `itl_max`: summed and largest gap between chunks, seconds. `width_mean`, `width_max`: sequences in
+    the forward passes that made it, 0 when the engine doesn't say. `chunks`: messages it came in.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    output_tokens: int
+    flags: tuple[str, ...] = ()
+    first_token: float | None = None
+    itl_sum: float = 0.0
+    itl_max: float = 0.0
+    chunks: int = 0
+    width_mean: float = 0.0
+    width_max: int = 0
+
+
+class Finished(Struct, frozen=True):
+    """An attempt ended with an answer."""
+
+    time: float
+    row: int
+    node: int
+    lease: int
+    answer: Answer
+
+
+class Failed(Struct, frozen=True):
+    """An attempt ended without an answer; `kind` is one of FAILURE_KINDS."""
+
+    time: float
+    row: int
+    node: int
+    lease: int
+    kind: str
+    message: str = ""
+
+
+class Cancelled(Struct, frozen=True):
+    """An attempt was ended by us; the row is as if it had not been sent."""
+
+    time: float
+    row: int
+    node: int
+    lease: int
+
+
+class NodeUp(Struct, frozen=True):
+    """A node can take `slots` requests at the same time, and `look_ahead` more to queue."""
+
+    time: float
+    node: int
+    slots: int
+    look_ahead: int = 0
+
+
+class NodeLost(Struct, frozen=True):
+    """A node is gone. Each of its rows in flight has its own `Failed` event, before this one."""
+
+    time: float
+    node: int
+
+
+class Woke(Struct, frozen=True):
+    """The moment asked for by a `WakeAt` has come."""
+
+    time: float
+
+
+Event = Arrived | Dispatched | FirstToken | Finished | Failed | Cancelled | NodeUp | NodeLost | Woke
+
+
+class Dispatch(Struct, frozen=True):
+    """Send a row to a node."""
+
+    row: int
+    node: int
+
+
+class Cancel(Struct, frozen=True):
+    """End the running attempt of a row."""
+
+    row: int
+
+
+class WakeAt(Struct, frozen=True):
+    """Send a `Woke` event at this time."""
+
+    time: float
+
+
+class SetAside(Struct, frozen=True):
+    """A row gets no further attempt; its failure is final, with this kind and reason."""
+
+    row: int
+    kind: str
+    reason: str
+
+
+Action = Dispatch | Cancel | WakeAt | SetAside
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try of one request as the record keeps it; what the report is computed from.
+
+    `outcome` is `answered`, `failed`, `cancelled` or `lost` (in flight when the driver died). `session` counts the
+    starts of the run (0 for the first), as each has its own clock.
+    """
+
+    row: int
+    lease: int
+    node: int
+    session: int
+    outcome: str
+    dispatched: float
+    finished: float
+    first_token: float | None = None
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    itl_sum: float = 0.0
+    itl_max: float = 0.0
+    chunks: int = 0
+    width_mean: float = 0.0
+    width_max: int = 0
+    kind: str = ""
