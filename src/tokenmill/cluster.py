@@ -29,3 +29,17 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     memory: int = 0
     host: str = "localhost"
     device: str = "cpu"
+
+
+class EngineOptions(Struct, frozen=True, kw_only=True):
+    """What the user may decide about an engine; None leaves it to the engine.
+
+    `dtype` is `fp32`, `bf16` or `fp64`; `kv_memory` is in bytes; `context` caps prompt and answer together, tokens.
+    """
+
+    slots: int | None = None
+    threads: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    kv_memory: int | None = None
+    context: int | None = None
