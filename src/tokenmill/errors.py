@@ -41,6 +41,12 @@ class StorageError(TokenmillError):
     exit_code = 4
 
 
+class NodeGone(TokenmillError):
+    """A node can't be used any more and the run can't go on without it; what was committed is kept."""
+
+    exit_code = 4
+
+
 class EngineError(Exception):
     """An engine failed one request; the driver turns it into a `Failed` event, so it never ends a run.
 

@@ -1,0 +1,352 @@
+"""The shell around a strategy: events in, actions out, every event recorded before it is acted on.
+
+The driver owns the clock, the attempts in flight and their leases. It decides nothing about placement. A dispatch
+waits until the writer says that it is in the log; only then does the engine see the request. An answer counts once
+it is committed. Everything here runs on one event loop; the writer's threads reach it through `call_soon_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from tokenmill.clock import Clock
+from tokenmill.errors import EngineError, NodeGone, StorageError, TokenmillError
+from tokenmill.event import (
+    Action,
+    Answer,
+    Arrived,
+    Cancel,
+    Cancelled,
+    Dispatch,
+    Event,
+    Failed,
+    Finished,
+    NodeLost,
+    NodeUp,
+    SetAside,
+    WakeAt,
+    Woke,
+)
+from tokenmill.record.writer import Parameters, Writer
+from tokenmill.request import Request
+from tokenmill.run.acceptance import Acceptance, accept
+from tokenmill.run.attempt import attempt
+from tokenmill.run.progress import Progress
+from tokenmill.run.station import Phase, Station
+from tokenmill.schedule import Strategy
+
+#: Seconds between tries to open a node again after it died.
+REOPEN_DELAYS = (0.0, 1.0, 4.0)
+
+Birth = tuple[Arrived, tuple[str, Parameters]]
+
+
+class Source(Protocol):
+    """Where the driver gets the text of a row, and what an answer gives rise to."""
+
+    def fetch(self, row: int) -> Request: ...
+
+    def follow(self, row: int, answer: Answer, now: float) -> Iterable[Birth]:
+        """Rows born of this answer, each with its entry for the record; usually none."""
+        ...
+
+
+class InFlight:
+    """A dispatched row: its attempt number in the record, its lease, and the task once it was sent."""
+
+    __slots__ = ("attempt", "dispatched", "lease", "node", "row", "task")
+
+    def __init__(self, row: int, node: int, lease: int, attempt: int, dispatched: float) -> None:
+        self.row, self.node, self.lease, self.attempt, self.dispatched = row, node, lease, attempt, dispatched
+        self.task: asyncio.Task[None] | None = None
+
+
+class Driver:
+    """Runs until every row has a final word, or until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        strategy: Strategy,
+        stations: list[Station],
+        source: Source,
+        clock: Clock,
+        acceptance: Acceptance,
+        rows: Iterator[Arrived],
+        unfinished: int,
+        leases: dict[int, int],
+        next_attempt: int,
+        session: int,
+    ) -> None:
+        self._strategy = strategy
+        self._stations = stations
+        self._source = source
+        self._clock = clock
+        self._acceptance = acceptance
+        self._rows = rows
+        self._unfinished = unfinished
+        self._leases = leases
+        self._next_attempt = next_attempt
+        self._session = session
+        self._inbox: deque[Event] = deque()
+        self._signal = asyncio.Event()
+        self._flights: dict[int, InFlight] = {}
+        self._unsent: deque[tuple[int, InFlight]] = deque()
+        self._uncounted: deque[tuple[int, int]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._grace: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._error: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        self.progress = Progress(rows=unfinished)
+        self._writer: Writer
+
+    async def run(self, open_writer: Callable[[Driver], Writer]) -> None:
+        """Answers all rows. Returns early, with rows unfinished, after `stop`.
+
+        Raises:
+            StorageError: the record can't be written; what was committed is kept.
+            TokenmillError: a node could not be opened, or died too often.
+        """
+        self._writer = open_writer(self)
+        try:
+            self._open_nodes()
+            for event in self._rows:
+                self._act(self._strategy.on_event(event))
+            await self._until_done()
+        finally:
+            await self._end()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self, grace: float) -> None:
+        """Sends nothing more; what is in flight has `grace` seconds to arrive."""
+        if self._stopping:
+            return
+        self._stopping = self.progress.stopping = True
+        while self._unsent:
+            _, flight = self._unsent.popleft()
+            self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease))
+        self._grace = self._loop.call_later(grace, self._cancel_all)
+        self._signal.set()
+
+    # -- the writer's threads call these through the loop ------------------------------------------------------
+
+    def on_written(self, number: int) -> None:
+        """Sends the dispatches whose entry is in the log now."""
+        while self._unsent and self._unsent[0][0] <= number:
+            _, flight = self._unsent.popleft()
+            station = self._stations[flight.node]
+            if not station.is_up:
+                self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease))
+                continue
+            flight.task = self._spawn(self._attempt(station, flight))
+
+    def on_committed(self, number: int) -> None:
+        """Counts the answers that survive power loss now."""
+        while self._uncounted and self._uncounted[0][0] <= number:
+            _, tokens = self._uncounted.popleft()
+            self.progress.answered += 1
+            self.progress.output_tokens += tokens
+
+    def on_storage_error(self, error: StorageError) -> None:
+        self._fail(error)
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    async def _until_done(self) -> None:
+        while True:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+            if self._error is not None or self._is_done():
+                return
+            self._signal.clear()
+            await self._signal.wait()
+
+    def _is_done(self) -> bool:
+        return not self._flights if self._stopping else self._unfinished == 0
+
+    def _emit(self, event: Event) -> None:
+        self._inbox.append(event)
+        self._signal.set()
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Finished | Failed | Cancelled):
+            flight = self._flights.get(event.row)
+            if flight is None or flight.lease != event.lease:
+                return  # a late word of an old lease
+            del self._flights[event.row]
+            self._record_end(event, flight)
+        self._act(self._strategy.on_event(event))
+
+    def _record_end(self, event: Finished | Failed | Cancelled, flight: InFlight) -> None:
+        """Queues the end of an attempt for the record, and notices an engine that died."""
+        station = self._stations[event.node]
+        station.in_flight -= 1
+        self.progress.running -= 1
+        if isinstance(event, Finished):
+            station.crashes = 0
+            self._unfinished -= 1
+            self._leases.pop(event.row, None)
+            births = list(self._source.follow(event.row, event.answer, event.time))
+            entries = [entry for _, entry in births]
+            number = self._writer.finished(flight.attempt, event.row, event.time, event.answer, *entries)
+            self._uncounted.append((number, event.answer.output_tokens))
+            for arrived, _ in births:
+                self._unfinished += 1
+                self.progress.rows += 1
+                self._emit(arrived)
+            return
+        self._leases[event.row] = event.lease
+        if isinstance(event, Cancelled):
+            self._writer.ended(flight.attempt, "cancelled", event.time)
+        else:
+            self._writer.ended(flight.attempt, "failed", event.time, event.kind, event.message)
+            if event.kind == "crash" and station.is_up:
+                self._enter(station, Phase.FAILING)
+        if station.phase is Phase.FAILING and station.in_flight == 0:
+            self._bury(station)
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Dispatch):
+                if not self._stopping:
+                    self._dispatch(action)
+            elif isinstance(action, SetAside):
+                self._unfinished -= 1
+                self.progress.failed[action.kind] = self.progress.failed.get(action.kind, 0) + 1
+                self._writer.set_aside(action.row, None, action.kind, action.reason)
+            elif isinstance(action, WakeAt):
+                delay = max(0.0, action.time - self._clock.now())
+                self._loop.call_later(delay, self._wake)
+            elif isinstance(action, Cancel):
+                self._cancel(self._flights.get(action.row))
+
+    def _dispatch(self, action: Dispatch) -> None:
+        row, node = action.row, action.node
+        assert row not in self._flights, f"row {row} is in flight already"
+        now = self._clock.now()
+        lease = self._leases.get(row, 0) + 1
+        flight = InFlight(row, node, lease, self._next_attempt, now)
+        self._next_attempt += 1
+        self._flights[row] = flight
+        self._stations[node].in_flight += 1
+        self.progress.running += 1
+        number = self._writer.dispatched(flight.attempt, row, lease, node, self._session, now)
+        self._unsent.append((number, flight))
+
+    def _wake(self) -> None:
+        self._emit(Woke(self._clock.now()))
+
+    async def _attempt(self, station: Station, flight: InFlight) -> None:
+        """Turns every error of the engine into a `Failed` event; only our own bugs go further."""
+        row, node, lease = flight.row, flight.node, flight.lease
+        try:
+            answer = accept(await attempt(station.engine, self._source.fetch(row), self._clock), self._acceptance)
+        except EngineError as error:
+            self._emit(Failed(self._clock.now(), row, node, lease, error.kind, error.message))
+        except asyncio.CancelledError:
+            self._emit(Cancelled(self._clock.now(), row, node, lease))
+        else:
+            self._emit(Finished(self._clock.now(), row, node, lease, answer))
+
+    # -- nodes -------------------------------------------------------------------------------------------------
+
+    def _open_nodes(self) -> None:
+        for station in self._stations:
+            self._spawn(self._open(station, tries=1))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        """A bug in a task ends the run; it must not leave a row waiting for ever."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(error)
+
+    async def _open(self, station: Station, tries: int) -> None:
+        self._enter(station, Phase.OPENING)
+        for left, delay in zip(reversed(range(tries)), REOPEN_DELAYS, strict=False):
+            await asyncio.sleep(delay)
+            try:
+                facts = await station.engine.open()
+            except TokenmillError as error:
+                if left == 0:
+                    self._enter(station, Phase.GONE)
+                    self._fail(error)
+            else:
+                break
+        else:
+            return
+        station.facts = facts
+        self._enter(station, Phase.UP)
+        entry = (self._session, station.index, station.node.name, msgspec.json.encode(facts))
+        self._writer.put(("node", entry))
+        self._emit(NodeUp(self._clock.now(), station.index, facts.slots, facts.look_ahead))
+
+    def _bury(self, station: Station) -> None:
+        """All requests of a dead node have been told: the strategy learns of it, and the engine is opened again."""
+        station.crashes += 1
+        self._emit(NodeLost(self._clock.now(), station.index))
+        if station.is_hopeless:
+            self._enter(station, Phase.GONE)
+            name, times = station.node.name, station.crashes
+            self._fail(NodeGone(f"node {name!r} died {times} times in a row without one answer; see its log"))
+        else:
+            self._spawn(self._open(station, tries=len(REOPEN_DELAYS)))
+
+    def _enter(self, station: Station, phase: Phase) -> None:
+        """Moves a node to another phase and records the interval that ends."""
+        now = self._clock.now()
+        if now > station.phase_since:
+            entry = (self._session, station.index, station.phase.value, station.phase_since, now)
+            self._writer.put(("span", entry))
+        station.phase, station.phase_since = phase, now
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+        self._signal.set()
+
+    def _cancel(self, flight: InFlight | None) -> None:
+        if flight is not None and flight.task is not None:
+            flight.task.cancel()
+
+    def _cancel_all(self) -> None:
+        for flight in self._flights.values():
+            self._cancel(flight)
+
+    async def _end(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        self._cancel_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for station in self._stations:
+            self._enter(station, Phase.GONE)
+        while self._inbox:  # answers that arrived at the last moment are kept
+            event = self._inbox.popleft()
+            if isinstance(event, Finished | Cancelled | Failed) and event.row in self._flights:
+                self._record_end(event, self._flights.pop(event.row))
+        for station in self._stations:
+            await station.engine.close()
+        how = "finished" if self._unfinished == 0 else "stopped"
+        self._writer.put(("session_ended", (self._clock.now(), how, self._session)))
+        try:
+            await asyncio.to_thread(self._writer.close)
+        except StorageError as error:
+            self._fail(error)
+        await asyncio.sleep(0)  # lets the writer's last words arrive

@@ -1,0 +1,103 @@
+"""What a run is made from, in two parts: options that shape the answers, and settings that don't.
+
+A run is resumed only with equal options; settings may change from one session to the next.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from tokenmill.cluster import EngineOptions, Node
+from tokenmill.engine import Engine
+from tokenmill.errors import UsageError
+from tokenmill.run.acceptance import Acceptance
+from tokenmill.workload import Spec
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """Everything that shapes the answers. `dtype` and `context` None are the engine's own choice for the model."""
+
+    workload: Spec
+    nodes: tuple[str, ...]
+    dtype: str | None = None
+    context: int | None = None
+    acceptance: Acceptance = Acceptance()
+    seed: int = 0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How the run is carried out. `grace`: seconds for what is in flight after a stop. `kv_memory`: bytes."""
+
+    strategy: str = "pull"
+    order: str = "file"
+    blocks: bool = False
+    slots: int | None = None
+    threads: int | None = None
+    device: str | None = None
+    kv_memory: int | None = None
+    durability: Literal["full", "process"] = "full"
+    grace: float = 30.0
+    retries: int | None = None
+    with_timings: bool = False
+
+
+def parse_node(text: str, index: int) -> Node:
+    """`KIND:TARGET` as a node; the kind must be a known engine."""
+    kind, colon, target = text.partition(":")
+    if not colon:
+        raise UsageError(f"node {text!r}: write KIND:TARGET, such as local:demo or scripted:script.toml")
+    if kind not in engine_kinds():
+        known = ", ".join(engine_kinds())
+        raise UsageError(f"node {text!r}: no engine {kind!r}; known: {known}")
+    return Node(name=f"{kind}-{index}", engine=kind, target=target)
+
+
+def engine_kinds() -> list[str]:
+    return sorted({point.name for point in entry_points(group="tokenmill.engines")})
+
+
+def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
+    """The engine of a node, not opened yet; its module is imported only now."""
+    chosen = EngineOptions(
+        slots=settings.slots,
+        threads=settings.threads,
+        dtype=options.dtype,
+        device=settings.device,
+        kv_memory=settings.kv_memory,
+        context=options.context,
+    )
+    (point,) = [point for point in entry_points(group="tokenmill.engines") if point.name == node.engine][:1]
+    try:
+        make = point.load()
+    except ModuleNotFoundError as error:
+        raise UsageError(f"engine {node.engine!r} needs {error.name}: pip install 'tokenmill[{node.engine}]'") from error
+    engine: Engine = make(node, chosen)
+    return engine
+
+
+def as_data(value: Struct) -> dict[str, Any]:
+    """An options struct as plain JSON data."""
+    data: dict[str, Any] = msgspec.to_builtins(value)
+    return data
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], inside: str = "") -> list[str]:
+    """What differs between two sets of options, as `name: old -> new` lines."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changes(before, after, f"{inside}{name}.")
+        elif before != after:
+            found.append(f"{inside}{name}: {before!r} -> {after!r}")
+    return found
+
+
+def absolute(source: str) -> str:
+    """A file's path made independent of the working folder; other sources as they are."""
+    return str(Path(source).resolve()) if Path(source).exists() else source

@@ -1,0 +1,20 @@
+"""How far a run is, for whoever watches it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Progress(Struct, kw_only=True):
+    """Counters of one session; `answered` and `output_tokens` count only what is committed."""
+
+    rows: int
+    answered: int = 0
+    running: int = 0
+    output_tokens: int = 0
+    failed: dict[str, int] = {}
+    stopping: bool = False
+
+    @property
+    def failed_total(self) -> int:
+        return sum(self.failed.values())
