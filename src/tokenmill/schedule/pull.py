@@ -1,0 +1,97 @@
+"""One queue for all; a place that becomes free takes the next row."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from tokenmill.event import Action, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeLost, NodeUp
+from tokenmill.schedule.order import Order
+
+
+class _Station:
+    """A node as `Pull` sees it: `places` are its slots and its look-ahead."""
+
+    __slots__ = ("busy", "gone", "places", "slots")
+
+    def __init__(self, slots: int, look_ahead: int) -> None:
+        self.slots = slots
+        self.places = slots + look_ahead
+        self.busy = 0
+        self.gone = False
+
+    @property
+    def load(self) -> float:
+        """Rows in flight per slot; from 1 on, a further row has to wait inside the node."""
+        return self.busy / self.slots
+
+
+class Pull:
+    """Every row goes to the least loaded node (the lowest number among equals) that has a place free.
+
+    Free slots come before look-ahead, wherever they are. With several nodes up, rows are queued ahead only while
+    more wait than there are slots: the last ones stay here, for whichever node is free first.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self._waiting = order
+        self._stations: dict[int, _Station] = {}
+        self._running: dict[int, tuple[int, _Station]] = {}
+        self._open: list[tuple[float, int]] = []  # (load, node); void when the node's load is another by now
+        self._kept_back = 0
+
+    def on_event(self, event: Event, /) -> list[Action]:
+        match event:
+            case Arrived(row=row, length=length, group=group):
+                self._waiting.push(row, length, group)
+            case Finished(row=row, answer=answer):
+                self._waiting.ended(row, answer.output_tokens)
+                self._free(row)
+            case Failed(row=row) | Cancelled(row=row):
+                self._waiting.ended(row, None)
+                self._free(row)
+            case NodeUp(node=node, slots=slots, look_ahead=look_ahead):
+                assert node not in self._stations, f"node {node} is up already"
+                self._stations[node] = _Station(slots, look_ahead)
+                self._list(node, self._stations[node])
+                self._keep_back()
+            case NodeLost(node=node):
+                lost = self._stations.pop(node, None)
+                if lost is not None:
+                    lost.gone = True
+                    self._keep_back()
+        return self._fill() if self._open and self._waiting else []
+
+    def _free(self, row: int) -> None:
+        node, station = self._running.pop(row, (0, None))
+        if station is not None and not station.gone:
+            station.busy -= 1
+            self._list(node, station)
+
+    def _keep_back(self) -> None:
+        self._kept_back = sum(here.slots for here in self._stations.values()) if len(self._stations) > 1 else 0
+
+    def _list(self, node: int, station: _Station) -> None:
+        heappush(self._open, (station.load, node))
+        if len(self._open) > 4 * len(self._stations) + 64:
+            free = self._stations.items()
+            self._open = [(here.load, number) for number, here in free if here.busy < here.places]
+            heapify(self._open)
+
+    def _fill(self) -> list[Action]:
+        actions: list[Action] = []
+        while self._open and self._waiting:
+            load, node = self._open[0]
+            station = self._stations.get(node)
+            if station is None or station.load != load or station.busy == station.places:
+                heappop(self._open)
+                continue
+            if load >= 1 and len(self._waiting) <= self._kept_back:
+                break
+            heappop(self._open)
+            row = self._waiting.pop()
+            station.busy += 1
+            self._running[row] = (node, station)
+            actions.append(Dispatch(row, node))
+            if station.busy < station.places:
+                heappush(self._open, (station.load, node))
+        return actions

@@ -1,0 +1,334 @@
+"""Plays a strategy on virtual time: the same object that a run uses, against nodes that are only arithmetic.
+
+A node answers `slots` rows at the same time, each at its own pace, whatever the others do: `overhead` seconds, then
+`tokens / speed`. So the simulated makespan is that of a server that scales perfectly; what a real one loses shows as
+the difference. Rows beyond the slots wait inside the node in the order in which they came.
+
+The simulator is strict: an action that no correct strategy takes (a second live attempt of a row, more rows than a
+node has places for, a dispatch after the end) is an assertion error.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+
+from msgspec import Struct
+
+from tokenmill.event import (
+    Action,
+    Answer,
+    Arrived,
+    Attempt,
+    Cancel,
+    Cancelled,
+    Dispatch,
+    Event,
+    Failed,
+    Finished,
+    NodeLost,
+    NodeUp,
+    SetAside,
+    WakeAt,
+    Woke,
+)
+from tokenmill.schedule.strategy import Strategy
+
+
+class SimRow(Struct, frozen=True, kw_only=True):
+    """A row that takes `tokens` to answer; `length` is what the strategy is told, `tokens` if None."""
+
+    row: int
+    tokens: int
+    length: float | None = None
+    group: int = 0
+    arrives: float = 0.0
+
+
+class SimNode(Struct, frozen=True, kw_only=True):
+    """`speed`: tokens per second of each slot; `overhead`: seconds per row; `restart`: seconds, None for never."""
+
+    slots: int = 1
+    look_ahead: int = 0
+    speed: float = 1.0
+    overhead: float = 0.0
+    restart: float | None = 1.0
+
+
+class Outage(Struct, frozen=True, kw_only=True):
+    """A node can't be reached from `down` until `up`, or ever again if that is None; from 0, it starts late."""
+
+    node: int
+    down: float
+    up: float | None = None
+
+
+class Mishap(Struct, frozen=True, kw_only=True):
+    """Attempt number `lease` (the first is 1) of a row fails with `kind` after this part of its time.
+
+    With the kind `crash` it takes its node down. `late`: the answer comes all the same, so many seconds later.
+    """
+
+    row: int
+    kind: str
+    lease: int = 1
+    part: float = 0.5
+    late: float | None = None
+
+
+class Faults(Struct, frozen=True, kw_only=True):
+    """All that goes wrong; `poison` are rows that crash their node on every attempt, half-way."""
+
+    outages: Sequence[Outage] = ()
+    mishaps: Sequence[Mishap] = ()
+    poison: frozenset[int] = frozenset()
+
+
+class Simulated(Struct, frozen=True, kw_only=True):
+    """What came of it: `attempts` in the order of their ends, `log` only if asked for.
+
+    `makespan`: the moment of the last answer or final failure, seconds from 0.
+    """
+
+    makespan: float
+    attempts: list[Attempt]
+    set_aside: dict[int, SetAside]
+    unfinished: int
+    log: list[tuple[Event, list[Action]]]
+
+
+class _Flight(Struct, eq=False):
+    """An attempt on its way; `started` is None while it waits inside the node."""
+
+    row: int
+    lease: int
+    dispatched: float
+    host: _Host
+    started: float | None = None
+    is_live: bool = True
+
+
+class _Host(Struct, eq=False):
+    """A simulated node; `outages` are those in force."""
+
+    number: int
+    facts: SimNode
+    is_up: bool = False
+    outages: int = 0
+    free: int = 0
+    flights: dict[int, _Flight] = {}
+    waiting: deque[_Flight] = deque()
+
+
+def simulate(
+    strategy: Strategy,
+    rows: Iterable[SimRow],
+    nodes: Sequence[SimNode],
+    faults: Faults | None = None,
+    *,
+    keep_log: bool = False,
+) -> Simulated:
+    """Runs until nothing more can happen; rows without a node to run on stay unfinished."""
+    simulation = _Simulation(strategy, nodes, faults or Faults(), keep_log)
+    for row in rows:
+        simulation.rows[row.row] = row
+        simulation.at(row.arrives, simulation.arrive, row)
+    for outage in simulation.faults.outages:
+        simulation.at(outage.down, simulation.outage_begins, outage.node)
+        if outage.up is not None:
+            simulation.at(outage.up, simulation.outage_ends, outage.node)
+    for node in range(len(nodes)):
+        simulation.at(0.0, simulation.node_up, node)
+    simulation.run()
+    return Simulated(
+        makespan=simulation.last_end,
+        attempts=simulation.attempts,
+        set_aside=simulation.set_aside,
+        unfinished=len(simulation.rows) - len(simulation.answered) - len(simulation.set_aside),
+        log=simulation.log,
+    )
+
+
+class _Simulation:
+    """Virtual time: a heap of what will be called when, in the order of asking among equals."""
+
+    def __init__(self, strategy: Strategy, nodes: Sequence[SimNode], faults: Faults, keep_log: bool) -> None:
+        self.strategy = strategy
+        self.faults = faults
+        self.mishaps = {(mishap.row, mishap.lease): mishap for mishap in faults.mishaps}
+        self.mishaps |= {(row, 0): Mishap(row=row, kind="crash") for row in faults.poison}
+        self.hosts = [_Host(number, facts) for number, facts in enumerate(nodes)]
+        self.rows: dict[int, SimRow] = {}
+        self.flights: dict[int, _Flight] = {}
+        self.leases: dict[int, int] = {}
+        self.answered: set[int] = set()
+        self.set_aside: dict[int, SetAside] = {}
+        self.attempts: list[Attempt] = []
+        self.log: list[tuple[Event, list[Action]]] = []
+        self.now = 0.0
+        self.last_end = 0.0
+        self._keep_log = keep_log
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._numbers = count()
+
+    def at(self, time: float, call: Callable[..., None], *given: object) -> None:
+        heappush(self._agenda, (time, next(self._numbers), call, given))
+
+    def run(self) -> None:
+        while self._agenda:
+            self.now, _, call, given = heappop(self._agenda)
+            call(*given)
+
+    def deliver(self, event: Event) -> None:
+        actions = self.strategy.on_event(event)
+        if self._keep_log:
+            self.log.append((event, actions))
+        for action in actions:
+            match action:
+                case Dispatch(row=row, node=node):
+                    self._dispatch(row, self.hosts[node])
+                case WakeAt(time=time):
+                    self.at(max(time, self.now), self.wake)
+                case SetAside(row=row):
+                    assert row not in self.flights, f"row {row} was set aside in flight"
+                    assert row not in self.answered, f"row {row} was set aside after its answer"
+                    assert row not in self.set_aside, f"row {row} was set aside twice"
+                    self.set_aside[row] = action
+                    self.last_end = self.now
+                case Cancel(row=row):
+                    self.at(self.now, self.cancel, self.flights[row])
+
+    def wake(self) -> None:
+        self.deliver(Woke(self.now))
+
+    def arrive(self, row: SimRow) -> None:
+        self.deliver(Arrived(self.now, row.row, row.tokens if row.length is None else row.length, row.group))
+
+    # Nodes
+
+    def node_up(self, number: int) -> None:
+        """Also the end of a restart, which does nothing for a node that is up already or can't be reached."""
+        host = self.hosts[number]
+        if host.is_up or host.outages:
+            return
+        host.is_up, host.free, host.flights, host.waiting = True, host.facts.slots, {}, deque()
+        self.deliver(NodeUp(self.now, number, host.facts.slots, host.facts.look_ahead))
+
+    def outage_begins(self, number: int) -> None:
+        host = self.hosts[number]
+        host.outages += 1
+        if host.is_up:
+            self._go_down(host, "transient")
+
+    def outage_ends(self, number: int) -> None:
+        self.hosts[number].outages -= 1
+        self.node_up(number)
+
+    def _go_down(self, host: _Host, kind: str) -> None:
+        host.is_up = False
+        lost = list(host.flights.values())
+        for flight in lost:
+            flight.is_live = False
+        for flight in lost:
+            self._fail(flight, kind)
+        self.deliver(NodeLost(self.now, host.number))
+        if kind == "crash" and host.facts.restart is not None:
+            self.at(self.now + host.facts.restart, self.node_up, host.number)
+
+    # Attempts
+
+    def _dispatch(self, row: int, host: _Host) -> None:
+        assert row not in self.flights, f"row {row} has two live attempts"
+        assert row not in self.answered, f"row {row} was sent again after its answer"
+        assert row not in self.set_aside, f"row {row} was sent after it was set aside"
+        assert len(host.flights) < host.facts.slots + host.facts.look_ahead, f"node {host.number} is overfull"
+        lease = self.leases[row] = self.leases.get(row, 0) + 1
+        flight = self.flights[row] = host.flights[row] = _Flight(row, lease, self.now, host)
+        if not host.is_up:
+            self.at(self.now, self.end, flight, "transient")  # sent before the loss of the node was known
+        elif host.free:
+            self._start(flight)
+        else:
+            host.waiting.append(flight)
+
+    def _start(self, flight: _Flight) -> None:
+        host = flight.host
+        host.free -= 1
+        flight.started = self.now
+        seconds = host.facts.overhead + self.rows[flight.row].tokens / host.facts.speed
+        mishap = self.mishaps.get((flight.row, flight.lease)) or self.mishaps.get((flight.row, 0))
+        if mishap is None:
+            self.at(self.now + seconds, self.end, flight, "")
+            return
+        self.at(self.now + seconds * mishap.part, self.end, flight, mishap.kind)
+        if mishap.late is not None:
+            self.at(self.now + seconds * mishap.part + mishap.late, self.answer_late, flight)
+
+    def end(self, flight: _Flight, kind: str) -> None:
+        """An attempt comes to the end that was foreseen for it, unless its node was lost before."""
+        if not flight.is_live:
+            return
+        if kind == "crash":
+            self._go_down(flight.host, "crash")
+            return
+        self._vacate(flight)
+        if kind:
+            self._fail(flight, kind)
+        else:
+            self._note(flight, "answered")
+            self.answered.add(flight.row)
+            self.last_end = self.now
+            self.deliver(self._finished(flight))
+
+    def answer_late(self, flight: _Flight) -> None:
+        self.deliver(self._finished(flight))
+
+    def cancel(self, flight: _Flight) -> None:
+        if flight.is_live:
+            self._vacate(flight)
+            self._note(flight, "cancelled")
+            self.deliver(Cancelled(self.now, flight.row, flight.host.number, flight.lease))
+
+    def _vacate(self, flight: _Flight) -> None:
+        """Takes the flight off its node and starts the next one there."""
+        host = flight.host
+        flight.is_live = False
+        host.flights.pop(flight.row, None)
+        if flight.started is None:
+            if flight in host.waiting:
+                host.waiting.remove(flight)
+            return
+        host.free += 1
+        if host.waiting:
+            self._start(host.waiting.popleft())
+
+    def _fail(self, flight: _Flight, kind: str) -> None:
+        self._note(flight, "failed", kind)
+        self.deliver(Failed(self.now, flight.row, flight.host.number, flight.lease, kind))
+
+    def _finished(self, flight: _Flight) -> Finished:
+        tokens = self.rows[flight.row].tokens
+        answer = Answer(text="", finish_reason="stop", prompt_tokens=0, output_tokens=tokens)
+        return Finished(self.now, flight.row, flight.host.number, flight.lease, answer)
+
+    def _note(self, flight: _Flight, outcome: str, kind: str = "") -> None:
+        """Closes the flight and keeps it as the record would; its first token comes after the overhead."""
+        del self.flights[flight.row]
+        facts = flight.host.facts
+        first = None if flight.started is None else flight.started + facts.overhead + 1 / facts.speed
+        self.attempts.append(
+            Attempt(
+                row=flight.row,
+                lease=flight.lease,
+                node=flight.host.number,
+                session=0,
+                outcome=outcome,
+                dispatched=flight.dispatched,
+                finished=self.now,
+                first_token=None if first is None or first > self.now else first,
+                output_tokens=self.rows[flight.row].tokens if outcome == "answered" else 0,
+                kind=kind,
+            )
+        )

@@ -1,0 +1,121 @@
+"""A queue per worker; who runs dry takes from the back of the longest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush, heapreplace
+
+from tokenmill.event import Action, Arrived, Cancelled, Event, Failed, Finished, NodeLost, NodeUp
+from tokenmill.schedule.worker import Crew, Worker
+
+
+class Stealing:
+    """Rows are dealt round robin; the owner takes the front of its queue, an idle worker steals.
+
+    A thief takes one row from the back of the longest queue (the first worker among equals), and only when it has
+    nothing in flight: look-ahead is filled from its own queue alone. So no worker is idle while a row waits. A
+    node that comes up during the run starts with empty queues and steals; the queues of a lost node are dealt to
+    the others. Every event is O(log workers + log rows), but for `NodeUp` and `NodeLost`, which are linear in the
+    workers and in the rows that move.
+    """
+
+    def __init__(self, rank: Callable[[int, float], int]) -> None:
+        self._rank = rank
+        self._crew = Crew()
+        self._idle: dict[Worker, None] = {}  # in the order in which they ran dry
+        self._victims = _Victims()
+
+    @property
+    def steals(self) -> dict[tuple[int, int], int]:
+        """Rows stolen by each worker that is up, by (node, slot)."""
+        return {(worker.node, worker.slot): worker.steals for worker in self._crew.workers}
+
+    def on_event(self, event: Event, /) -> list[Action]:
+        match event:
+            case Arrived(row=row, length=length):
+                return self._arrived(self._rank(row, length))
+            case Finished(row=row) | Failed(row=row) | Cancelled(row=row):
+                self._deal_pool()
+                worker = self._crew.ended(row)
+                return self._fill(worker) if worker else []
+            case NodeUp():
+                return self._regroup(self._crew.join(event))
+            case NodeLost(node=node):
+                for worker in self._crew.leave(node):
+                    self._idle.pop(worker, None)
+                return self._regroup([])
+        return []
+
+    def _arrived(self, rank: int) -> list[Action]:
+        owner = self._crew.add(rank)
+        if owner is None:
+            return []
+        if owner.busy < owner.places:
+            return self._fill(owner)
+        self._victims.grew(owner)
+        return self._fill(next(iter(self._idle))) if self._idle else []
+
+    def _deal_pool(self) -> None:
+        if self._crew.deal():
+            for owner in self._crew.workers:
+                self._victims.grew(owner)
+
+    def _regroup(self, new: list[Worker]) -> list[Action]:
+        """Puts the pool and the new workers to use."""
+        actions = self._crew.spread()
+        self._idle = {worker: None for worker in self._idle if not worker.busy}
+        for worker in new:
+            actions += self._fill(worker)
+        return actions
+
+    def _fill(self, worker: Worker) -> list[Action]:
+        actions = self._crew.fill(worker)
+        if not worker.busy and (victim := self._victims.longest()):
+            worker.steals += 1
+            actions.append(self._crew.start(worker, victim.lane.pop_back()))
+        if worker.busy:
+            self._idle.pop(worker, None)
+        else:
+            self._idle[worker] = None
+        return actions
+
+
+class _Victims:
+    """Finds the longest queue in O(log workers), amortised.
+
+    The heap holds what a queue's length was when last looked at. Lengths that fell since are corrected when they
+    reach the top; those that rose are entered anew by the next look. A worker has one valid entry at most.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, int, Worker]] = []  # -length, node, slot, worker
+        self._grown: dict[Worker, None] = {}
+        self._entered: dict[Worker, int] = {}
+
+    def grew(self, worker: Worker) -> None:
+        self._grown[worker] = None
+
+    def longest(self) -> Worker | None:
+        """The worker that has most rows waiting, None if no row waits."""
+        for worker in self._grown:
+            self._enter(worker)
+        self._grown.clear()
+        while self._heap:
+            length, node, slot, worker = self._heap[0]
+            now = len(worker.lane)
+            if self._entered.get(worker) != -length or not now:
+                heappop(self._heap)
+                if not now:
+                    self._entered.pop(worker, None)
+            elif now != -length:
+                self._entered[worker] = now
+                heapreplace(self._heap, (-now, node, slot, worker))
+            else:
+                return worker
+        return None
+
+    def _enter(self, worker: Worker) -> None:
+        length = len(worker.lane)
+        if length > self._entered.get(worker, 0):
+            self._entered[worker] = length
+            heappush(self._heap, (-length, worker.node, worker.slot, worker))

@@ -1,0 +1,272 @@
+"""What happens after a failure: retried later, tried alone, or set aside; the strategy inside never knows.
+
+`Supervisor` is a `Strategy` around another. The inner one sees rows arrive, places become free and nodes come and
+go; the supervisor decides which rows arrive again and which nodes it may see.
+
+Crashes: when an engine's process dies, any of the rows in flight there may have killed it. All become suspects. The
+node is hidden from the inner strategy and, once up again, answers its suspects one at a time. Only a row that was
+alone in flight at a crash is charged; so among many rows a poisonous one costs exactly itself. A suspect that ends
+in another way than a crash is cleared. When the node stays lost, its suspects go to another node, which is hidden
+and drained first. Hidden means that the inner strategy was told `NodeLost`; it hears of the end of a suspect only
+when that is decided, so `Sequential` stays sequential.
+
+Memory: 8 bytes a row, and a small object for each row that has failed and isn't final yet.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from heapq import heappop, heappush
+
+from tokenmill.event import (
+    RETRYABLE_KINDS,
+    Action,
+    Arrived,
+    Cancelled,
+    Dispatch,
+    Event,
+    Failed,
+    Finished,
+    NodeLost,
+    NodeUp,
+    SetAside,
+    WakeAt,
+    Woke,
+)
+from tokenmill.schedule.retry import Purse, RetryPolicy
+from tokenmill.schedule.strategy import Strategy
+
+UP, CRASHING, DOWN = "up", "crashing", "down"
+
+
+class _Trouble:
+    """What a row that failed has on its account; events up to `lease` are void."""
+
+    __slots__ = ("charges", "failures", "lease")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.charges = 0
+        self.lease = -1
+
+
+class _Ward:
+    """A node from one `NodeUp` to the next. A row in flight points at its ward, so old ends count nothing."""
+
+    __slots__ = ("alone", "deadline", "in_flight", "is_shown", "state", "suspects", "up")
+
+    def __init__(self, up: NodeUp) -> None:
+        self.up = up
+        self.state = UP
+        self.is_shown = False  # the inner strategy knows that it is up
+        self.in_flight = 0
+        self.suspects: deque[int] = deque()
+        self.alone: int | None = None  # the suspect in flight
+        self.deadline = 0.0
+
+
+class Supervisor:
+    """Owns failure policy for the strategy `inner`; see the module for its rules."""
+
+    def __init__(self, inner: Strategy, policy: RetryPolicy | None = None, seed: int = 0) -> None:
+        self.inner = inner
+        self._policy = policy or RetryPolicy()
+        self._purse = Purse(self._policy, seed)
+        self._lengths = array("f")
+        self._groups = array("i")
+        self._wards: dict[int, _Ward] = {}
+        self._flying: dict[int, _Ward] = {}
+        self._troubles: dict[int, _Trouble] = {}
+        self._retries: list[tuple[float, int]] = []  # due, row
+        self._deadlines: list[tuple[float, int]] = []  # due, node whose suspects move
+        self._orphans: deque[int] = deque()  # suspects without a node
+        self._armed: float | None = None
+        self._actions: list[Action] = []
+
+    def on_event(self, event: Event, /) -> list[Action]:
+        self._actions = []
+        match event:
+            case Finished() | Failed() | Cancelled():
+                self._ended(event)
+            case Arrived(row=row, length=length, group=group):
+                self._note(row, length, group)
+                self._forward(event)
+            case NodeUp():
+                self._came_up(event)
+            case NodeLost():
+                self._lost(event)
+            case Woke(time=time):
+                self._woke(time)
+        if self._retries or self._deadlines:
+            self._arm()
+        return self._actions
+
+    def _forward(self, event: Event) -> None:
+        for action in self.inner.on_event(event):
+            if type(action) is Dispatch:
+                ward = self._flying[action.row] = self._wards[action.node]
+                ward.in_flight += 1
+            self._actions.append(action)
+
+    def _note(self, row: int, length: float, group: int) -> None:
+        missing = row + 1 - len(self._lengths)
+        if missing > 0:
+            self._lengths.extend([1.0] * missing)
+            self._groups.extend([0] * missing)
+        self._lengths[row] = length
+        self._groups[row] = group
+
+    def _arrive_again(self, row: int, time: float) -> None:
+        self._forward(Arrived(time, row, self._lengths[row], self._groups[row]))
+
+    def _ended(self, event: Finished | Failed | Cancelled) -> None:
+        row = event.row
+        ward = self._flying.get(row)
+        trouble = self._troubles.get(row)
+        if ward is None or ward.up.node != event.node or (trouble and event.lease <= trouble.lease):
+            return
+        del self._flying[row]
+        ward.in_flight -= 1
+        is_suspect = ward.alone == row
+        if is_suspect:
+            ward.alone = None
+        match event:
+            case Finished():
+                self._purse.earn()
+                self._troubles.pop(row, None)
+                self._forward(event)
+            case Failed(kind="crash"):
+                self._crashed(event, ward)
+            case Failed():
+                self._failed(event)
+            case Cancelled():
+                self._cancelled(event, is_suspect)
+        if not ward.is_shown:
+            self._settle(ward, event.time)
+
+    def _failed(self, event: Failed) -> None:
+        trouble = self._trouble(event)
+        trouble.failures += 1
+        if event.kind not in RETRYABLE_KINDS:
+            self._set_aside(event.row, event.kind, event.message or event.kind)
+        elif trouble.failures > self._policy.retries:
+            self._set_aside(event.row, event.kind, f"failed {trouble.failures} times, last with: {_last(event)}")
+        elif not self._purse.spend():
+            self._set_aside(event.row, event.kind, f"the retries of this run are spent, failed with: {_last(event)}")
+        else:
+            heappush(self._retries, (event.time + self._purse.back_off(trouble.failures), event.row))
+        self._forward(event)
+
+    def _cancelled(self, event: Cancelled, is_suspect: bool) -> None:
+        """The row is as if it had not been sent: first of those that wait, before its place is filled."""
+        self._trouble(event)
+        if is_suspect:
+            self._wards[event.node].suspects.appendleft(event.row)
+        else:
+            self._arrive_again(event.row, event.time)
+            self._forward(event)
+
+    def _crashed(self, event: Failed, ward: _Ward) -> None:
+        home = self._wards[event.node]
+        trouble = self._trouble(event)
+        if home is ward and ward.state == UP:
+            # The first to be reported of those that were in flight; more than one, and none of them was alone.
+            trouble.charges += ward.in_flight == 0
+            ward.state = CRASHING
+            self._hide(ward, event.time)
+        if trouble.charges >= self._policy.charges:
+            self._set_aside(event.row, "poison", f"ended the engine's process {trouble.charges} times, each time alone")
+            self._forward(event)
+        else:
+            self._quarantine(home, [event.row], event.time)
+
+    def _trouble(self, event: Failed | Cancelled) -> _Trouble:
+        trouble = self._troubles.setdefault(event.row, _Trouble())
+        trouble.lease = event.lease
+        return trouble
+
+    def _set_aside(self, row: int, kind: str, reason: str) -> None:
+        del self._troubles[row]
+        self._actions.append(SetAside(row, kind, reason))
+
+    def _came_up(self, event: NodeUp) -> None:
+        earlier = self._wards.get(event.node)
+        assert earlier is None or earlier.state != UP, f"node {event.node} is up already"
+        ward = self._wards[event.node] = _Ward(event)
+        if earlier is not None:
+            ward.suspects.extend(earlier.suspects)
+        ward.suspects.extend(self._orphans)
+        self._orphans.clear()
+        self._settle(ward, event.time)
+
+    def _lost(self, event: NodeLost) -> None:
+        ward = self._wards.get(event.node)
+        if ward is None or ward.state == DOWN:
+            return
+        ward.state = DOWN
+        self._hide(ward, event.time)
+        if ward.suspects:
+            self._await_return(ward, event.time)
+
+    def _hide(self, ward: _Ward, time: float) -> None:
+        if ward.is_shown:
+            ward.is_shown = False
+            self._forward(NodeLost(time, ward.up.node))
+
+    def _quarantine(self, ward: _Ward, rows: list[int], time: float) -> None:
+        """Has the node answer these rows one at a time, as soon as nothing else runs there."""
+        ward.suspects.extend(rows)
+        self._hide(ward, time)
+        if ward.state == DOWN:
+            self._await_return(ward, time)
+        self._settle(ward, time)
+
+    def _settle(self, ward: _Ward, time: float) -> None:
+        """Starts the next suspect on a hidden node that has run empty, or shows the node when there is none left."""
+        if ward.in_flight or ward.state != UP or self._wards[ward.up.node] is not ward:
+            return
+        if ward.suspects:
+            row = ward.alone = ward.suspects.popleft()
+            self._flying[row] = ward
+            ward.in_flight = 1
+            self._actions.append(Dispatch(row, ward.up.node))
+        elif not ward.is_shown:
+            ward.is_shown = True
+            up = ward.up
+            self._forward(NodeUp(time, up.node, up.slots, up.look_ahead))
+
+    def _await_return(self, ward: _Ward, time: float) -> None:
+        ward.deadline = time + self._policy.patience
+        heappush(self._deadlines, (ward.deadline, ward.up.node))
+
+    def _woke(self, time: float) -> None:
+        self._armed = None
+        while self._retries and self._retries[0][0] <= time:
+            self._arrive_again(heappop(self._retries)[1], time)
+        while self._deadlines and self._deadlines[0][0] <= time:
+            ward = self._wards[heappop(self._deadlines)[1]]
+            if ward.state == DOWN and ward.deadline <= time:
+                self._orphans.extend(ward.suspects)
+                ward.suspects.clear()
+        if self._orphans:
+            self._rehome(time)
+
+    def _rehome(self, time: float) -> None:
+        """Gives suspects whose node stays lost to the node that runs empty soonest; without one they wait."""
+        up = [ward for ward in self._wards.values() if ward.state == UP]
+        if up:
+            rows = list(self._orphans)
+            self._orphans.clear()
+            self._quarantine(min(up, key=lambda ward: (ward.in_flight / ward.up.slots, ward.up.node)), rows, time)
+
+    def _arm(self) -> None:
+        """Asks to be woken for the earliest wait, unless that was asked already."""
+        due = min(waits[0][0] for waits in (self._retries, self._deadlines) if waits)
+        if self._armed is None or due < self._armed:
+            self._armed = due
+            self._actions.append(WakeAt(due))
+
+
+def _last(event: Failed) -> str:
+    return f"{event.kind}: {event.message}" if event.message else event.kind
