@@ -1,0 +1,26 @@
+"""Decoders: packed tokens in, hidden states of the wanted tokens out. One file for each kind of architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from torch import Tensor
+
+from tokenmill.engine.local.attention import Attention, Batch
+from tokenmill.engine.local.config import ModelConfig
+from tokenmill.engine.local.models.gpt2 import GPT2
+from tokenmill.engine.local.models.llama import Llama
+from tokenmill.engine.local.models.weights import Weights
+
+
+class Model(Protocol):
+    """Maps a batch to logits `[len(batch.last), vocab]`."""
+
+    def __call__(self, batch: Batch, attention: Attention) -> Tensor: ...
+
+
+def build_model(config: ModelConfig, weights: Iterable[tuple[str, Tensor]]) -> Model:
+    """The decoder of `config.family`, made of tensors that already have their precision and device."""
+    taken = Weights(weights)
+    return GPT2(config, taken) if config.family == "gpt2" else Llama(config, taken)

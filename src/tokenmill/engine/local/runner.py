@@ -1,0 +1,80 @@
+"""Does what the batcher decided: a pass in plain ints becomes tensors, one forward pass and tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenmill.engine.local.attention import Attention, Batch, PromptPiece, is_sdpa_slow
+from tokenmill.engine.local.batcher import BUCKET, Pass, Piece
+from tokenmill.engine.local.cache import Cache
+from tokenmill.engine.local.config import ModelConfig
+from tokenmill.engine.local.models import Model
+from tokenmill.engine.local.sampling import Draw, choose
+
+
+class Runner:
+    """Owns the model and the cache."""
+
+    def __init__(self, config: ModelConfig, model: Model, cache: Cache) -> None:
+        self.model = model
+        self.cache = cache
+        self.window = config.sliding_window
+        self.dtype = cache.arena.dtype
+        self.device = cache.arena.device
+        self.attention = Attention(cache, config.heads, is_sdpa_slow(self.dtype, self.device))
+
+    @torch.inference_mode()
+    def run(self, decided: Pass, draws: dict[int, Draw]) -> list[int]:
+        """A token for each of `decided.producing`; `draws` are the rows of those that sample."""
+        self.cache.move(decided.moves)
+        if decided.stride != self.cache.stride:
+            self.cache.restride(decided.stride, decided.kept)
+        logits = self.model(self._pack(decided), self.attention)
+        return choose(logits, draws) if decided.producing else []
+
+    def _pack(self, decided: Pass) -> Batch:
+        decoding = decided.decoding
+        rows = len(decoding)
+        tokens = [sequence.tokens[-1] for sequence in decoding]
+        positions = [sequence.stored for sequence in decoding]
+        slots = list(range(rows))
+        last = list(range(rows))
+        pieces = []
+        for piece in decided.pieces:
+            start, end = piece.sequence.stored, piece.sequence.stored + piece.count
+            pieces.append(self._prompt_piece(piece, len(tokens)))
+            tokens += piece.sequence.tokens[start:end]
+            positions += range(start, end)
+            slots += [piece.sequence.slot] * piece.count
+            if piece.completes:
+                last.append(len(tokens) - 1)
+        reach = min(decided.stride, -(-(max(positions[:rows]) + 1) // BUCKET) * BUCKET) if rows else 0
+        where = self._ints(positions)
+        return Batch(
+            tokens=self._ints(tokens),
+            positions=where,
+            addresses=self.cache.addresses(self._ints(slots), where),
+            decoding=rows,
+            reach=reach,
+            mask=self._hide(where[:rows, None], reach)[:, None, None] if rows else None,
+            pieces=pieces,
+            last=self._ints(last),
+        )
+
+    def _prompt_piece(self, piece: Piece, first: int) -> PromptPiece:
+        start, end = piece.sequence.stored, piece.sequence.stored + piece.count
+        plain = start == 0 and (self.window is None or end <= self.window)
+        mask = None if plain else self._hide(torch.arange(start, end, device=self.device)[:, None], end)
+        return PromptPiece(piece.sequence.slot, first, piece.count, end, mask)
+
+    def _hide(self, positions: Tensor, reach: int) -> Tensor:
+        """0 for the places that tokens at `positions [n, 1]` may see, minus infinity for others; `[n, reach]`."""
+        places = torch.arange(reach, device=self.device)
+        hidden = places > positions
+        if self.window is not None:
+            hidden |= places <= positions - self.window
+        return torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
+
+    def _ints(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, device=self.device)
