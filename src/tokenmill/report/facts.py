@@ -1,0 +1,112 @@
+"""What the report must be told besides the attempts: nodes, sessions, rows, and the best paces known from before.
+
+A run that was resumed has several sessions, and every time here is on the clock of its session.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+
+class Span(Struct, frozen=True):
+    """From `start` to `end`, seconds on the clock of session number `session`."""
+
+    session: int
+    start: float
+    end: float
+
+
+class Session(Struct, frozen=True):
+    """One start of the run. `end` is the last moment known of it, also when the driver was killed."""
+
+    start: float
+    end: float
+
+
+class Arrivals(Struct, frozen=True):
+    """`rows` rows that arrived together during the run, not at its start."""
+
+    session: int
+    time: float
+    rows: int
+
+
+class NodeFacts(Struct, frozen=True, kw_only=True):
+    """One node of the run; `Attempt.node` is its place in `RunFacts.nodes`.
+
+    `loads`: when it was loading. `up`: when it could take requests. `cooling`: when it was up but held back on
+    purpose (backoff after failures, suspects run alone); times between two `up` spans count as cooling anyway.
+    """
+
+    name: str
+    model: str
+    digest: str
+    slots: int
+    host: str = "localhost"
+    device: str = "cpu"
+    loads: tuple[Span, ...] = ()
+    up: tuple[Span, ...] = ()
+    cooling: tuple[Span, ...] = ()
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """The best a device has shown with one model; 0 means never measured.
+
+    `prefill` (P) and `decode` (R): tokens per second. `single_stream`: seconds per output token of one request.
+    `width`: the largest mean batch width.
+    """
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    single_stream: float = 0.0
+    width: float = 0.0
+
+
+class DevicePace(Struct, frozen=True, kw_only=True):
+    """A pace and what it is the pace of; this is what is stored between runs."""
+
+    host: str
+    device: str
+    digest: str
+    pace: Pace
+
+
+class RunFacts(Struct, frozen=True, kw_only=True):
+    """A run without its attempts.
+
+    `width_asked`: requests that were meant to run at the same time, over all nodes. `unsent`: rows that failed before
+    anything was sent (too long, for instance), a part of `failed`. Rows not named in `arrivals` were there at the
+    start. `stored`: the best paces known before this run.
+    """
+
+    nodes: tuple[NodeFacts, ...]
+    sessions: tuple[Session, ...]
+    width_asked: int
+    rows_total: int
+    answered: int
+    failed: dict[str, int] = field(default_factory=dict)
+    unsent: int = 0
+    arrivals: tuple[Arrivals, ...] = ()
+    stored: tuple[DevicePace, ...] = ()
+
+
+def merge(old: Pace, new: Pace) -> Pace:
+    """The better of two paces in every part; a part never measured gives way."""
+    streams = [pace.single_stream for pace in (old, new) if pace.single_stream > 0]
+    return Pace(
+        prefill=max(old.prefill, new.prefill),
+        decode=max(old.decode, new.decode),
+        single_stream=min(streams, default=0.0),
+        width=max(old.width, new.width),
+    )
+
+
+def merge_all(old: tuple[DevicePace, ...], new: tuple[DevicePace, ...]) -> tuple[DevicePace, ...]:
+    """Every device and model of either side once, at its best pace, in order of first mention."""
+    best: dict[tuple[str, str, str], Pace] = {}
+    for known in old + new:
+        key = (known.host, known.device, known.digest)
+        best[key] = merge(best.get(key, Pace()), known.pace)
+    return tuple(
+        DevicePace(host=host, device=device, digest=digest, pace=pace) for (host, device, digest), pace in best.items()
+    )
