@@ -1,0 +1,64 @@
+"""What of this machine a process may use: cores, memory, number formats; never what the whole host has.
+
+A container sees all cores of its host and is throttled, or killed, when it believes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from pathlib import Path
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def usable_cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
+    """Physical cores this process may run on, no more than its CPU quota; at least 1.
+
+    Two threads of one core share its arithmetic units: a second busy thread there only adds waiting.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return int(psutil.cpu_count(logical=False) or 1)
+    cores = {_siblings(cpus, cpu) for cpu in os.sched_getaffinity(0)}
+    quota = _cpu_quota(cgroup)
+    return max(1, len(cores) if quota is None else min(len(cores), math.ceil(quota)))
+
+
+def usable_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes that can be taken without swapping, no more than the memory limit leaves."""
+    available = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # no such file, or the word "max"
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        available = min(available, max(0, limit - used))
+    return available
+
+
+def has_fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies bfloat16 itself; elsewhere it is emulated and slower than fp32."""
+    try:
+        words = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return False
+    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _siblings(cpus: Path, cpu: int) -> str:
+    """A name for the physical core of a logical one; its own number where the kernel doesn't tell."""
+    try:
+        return (cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def _cpu_quota(cgroup: Path) -> float | None:
+    """Cores' worth of time the control group grants, None if unlimited."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
