@@ -23,6 +23,7 @@ from tokenmill import __version__
 from tokenmill.errors import UsageError
 from tokenmill.record.atomic import sync_folder, whole_file
 from tokenmill.record.lock import is_locked
+from tokenmill.workload import Input
 
 PROBE_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -37,8 +38,7 @@ class Manifest(msgspec.Struct, kw_only=True, omit_defaults=False):
     argv: list[str]
     folder: str
     output: str | None
-    input_sha256: str
-    input_bytes: int
+    input: Input
     rows: int
     model: str
     model_digest: str

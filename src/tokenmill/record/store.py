@@ -138,6 +138,13 @@ class Record:
         self._connection.executemany(STATEMENTS["failure"], ((row, None, kind, text) for row, kind, text in failures))
         self._connection.execute("COMMIT")
 
+    def drop_rows(self, first: int) -> None:
+        """Takes back rows from `first` on that were filled in but never became part of the run."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("DELETE FROM failure WHERE row >= ?", (first,))
+        self._connection.execute("DELETE FROM request WHERE row >= ?", (first,))
+        self._connection.execute("COMMIT")
+
     def settle(self) -> None:
         """Folds the log into the database and syncs both, so that what was filled survives power loss."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -152,8 +159,9 @@ class Record:
         """Marks attempts that were in flight when the driver died as lost; returns how many."""
         lost = self._connection.execute("UPDATE attempt SET outcome = 'lost' WHERE outcome IS NULL").rowcount
         self._connection.execute(
-            "UPDATE session SET outcome = 'killed', ended = coalesce((SELECT max(max(dispatched),"
-            " max(coalesce(finished, 0))) FROM attempt WHERE attempt.session = session.number), 0) WHERE outcome IS NULL"
+            "UPDATE session SET outcome = 'killed', ended = coalesce((SELECT"
+            " max(max(dispatched), max(coalesce(finished, 0))) FROM attempt WHERE attempt.session = session.number), 0)"
+            " WHERE outcome IS NULL"
         )
         return lost
 
@@ -236,6 +244,20 @@ class Record:
 
     def result_of(self, row: int) -> Result:
         return _result(self._connection.execute(f"{_RESULT} WHERE request.row = ?", (row,)).fetchone())
+
+    def unsent(self) -> int:
+        """Rows that failed before anything was sent."""
+        query = "SELECT count(*) FROM failure WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.row = failure.row)"
+        (found,) = self._connection.execute(query).fetchone()
+        return int(found)
+
+    def births(self) -> list[tuple[int, float, int]]:
+        """(session, time, rows) of the rows that arrived during the run: at the moment their parent was answered."""
+        query = (
+            "SELECT session, finished, count(*) FROM request JOIN answer ON answer.row = request.parent"
+            " JOIN attempt ON attempt.id = answer.attempt GROUP BY attempt.id ORDER BY session, finished"
+        )
+        return list(self._connection.execute(query))
 
     def sessions(self) -> list[Session]:
         rows = self._connection.execute("SELECT number, started_at, ended, outcome FROM session ORDER BY number")

@@ -75,7 +75,9 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
     try:
         make = point.load()
     except ModuleNotFoundError as error:
-        raise UsageError(f"engine {node.engine!r} needs {error.name}: pip install 'tokenmill[{node.engine}]'") from error
+        raise UsageError(
+            f"engine {node.engine!r} needs {error.name}: pip install 'tokenmill[{node.engine}]'"
+        ) from error
     engine: Engine = make(node, chosen)
     return engine
 

@@ -1,0 +1,80 @@
+"""`tokenmill explain`: the whole story of one request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.errors import UsageError
+from tokenmill.event import Attempt
+from tokenmill.record.folder import find, runs_folder
+from tokenmill.record.store import Record, Result
+from tokenmill.run.prepare import RECORD
+
+
+@click.command()
+@click.argument("run")
+@click.argument("custom_id")
+@RUNS_DIR
+@AS_JSON
+def command(run: str, custom_id: str, runs_dir: Path | None, as_json: bool) -> None:
+    """Tells which node answered request CUSTOM_ID of RUN, in how many attempts, with what waits, widths and tokens.
+
+    \b
+    Example:
+      tokenmill explain last row-7
+    """
+    folder = find(runs_folder(runs_dir), run)
+    record = Record(folder / RECORD)
+    try:
+        row = record.find_custom_id(custom_id)
+        if row is None:
+            raise UsageError(f"run {folder.name} has no request {custom_id!r}; ids are in its input and its answers")
+        result, attempts = record.result_of(row), record.attempts_of(row)
+        names = {(session, number): name for session, number, name, _ in record.nodes()}
+    finally:
+        record.close()
+    if as_json:
+        told = [{"node": names.get((a.session, a.node)), "message": text, "attempt": a} for a, text in attempts]
+        click.echo(msgspec.json.encode({"result": result, "attempts": told}))
+        return
+    click.echo(_headline(result))
+    for attempt, message in attempts:
+        name = names.get((attempt.session, attempt.node), f"node {attempt.node}")
+        click.echo(_story(attempt, name, message))
+
+
+def _headline(result: Result) -> str:
+    at = f"{result.custom_id}: row {result.row}, line {result.line}"
+    if result.text is not None:
+        flags = f", flags {result.flags}" if result.flags else ""
+        return f"{at}; answered with {result.output_tokens} tokens, ended by {result.finish_reason}{flags}"
+    if result.kind is not None:
+        return f"{at}; failed: {result.kind}, {_printable(result.message or '')}"
+    return f"{at}; not finished yet"
+
+
+def _story(attempt: Attempt, node: str, message: str) -> str:
+    latency = attempt.finished - attempt.dispatched
+    parts = [
+        f"attempt {attempt.lease} (session {attempt.session}) on {node}: {attempt.outcome}",
+        f"waited {attempt.dispatched:.3f} s",
+        f"took {latency:.3f} s",
+    ]
+    if attempt.first_token is not None:
+        parts.append(f"first token after {attempt.first_token - attempt.dispatched:.3f} s")
+    if attempt.output_tokens:
+        parts.append(f"{attempt.prompt_tokens} prompt and {attempt.output_tokens} output tokens")
+    if attempt.width_max:
+        parts.append(f"batch width mean {attempt.width_mean:.1f}, most {attempt.width_max}")
+    if attempt.kind:
+        parts.append(f"{attempt.kind}: {_printable(message)}")
+    return "  " + "; ".join(parts)
+
+
+def _printable(text: str) -> str:
+    """An engine's words without anything that could steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,0 +1,66 @@
+"""`tokenmill export`: the answers of a run as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tokenmill.cli.options import OUTPUT, RUNS_DIR
+from tokenmill.errors import UsageError
+from tokenmill.record.export import FORMATS, export
+from tokenmill.record.folder import find, read_manifest, runs_folder
+from tokenmill.record.store import Record, Result
+from tokenmill.run.prepare import RECORD, check_output, located
+from tokenmill.run.session import options_of
+from tokenmill.workload import Reader
+
+
+@click.command()
+@click.argument("run", default="last")
+@OUTPUT
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default by the name of the output.")
+@click.option("--with-input", is_flag=True, help="CSV and Parquet: the columns of the input before the answer.")
+@click.option("--with-timings", is_flag=True, help="JSONL: nodes, attempts and times of each request.")
+@click.option("--raw-cells", is_flag=True, help="CSV: leave cells that a spreadsheet takes for formulas as they are.")
+@RUNS_DIR
+def command(
+    run: str,
+    output: Path | None,
+    format_: str | None,
+    with_input: bool,
+    with_timings: bool,
+    raw_cells: bool,
+    runs_dir: Path | None,
+) -> None:
+    """Writes what RUN has answered so far, in input order; failed requests go to *.errors.jsonl as well.
+
+    \b
+    Example:
+      tokenmill export last -o answers.csv --with-input
+    """
+    if output is None:
+        raise UsageError("export needs -o FILE, such as -o answers.jsonl")
+    folder = find(runs_folder(runs_dir), run)
+    manifest = read_manifest(folder)
+    options = options_of(manifest)
+    check_output(output, options.workload.source, format_)
+    record = Record(folder / RECORD)
+    try:
+        with Reader(options.workload, located(manifest.input, folder)) as reader:
+
+            def row_of(result: Result) -> dict[str, object]:
+                return reader.fields(result.offset, result.length, result.line) if result.length else {}
+
+            rows = export(
+                record,
+                manifest,
+                output,
+                chosen=format_,
+                with_timings=with_timings,
+                input_row=row_of if with_input else None,
+                neutralize=not raw_cells,
+            )
+    finally:
+        record.close()
+    click.echo(f"{rows} of {manifest.rows} rows written to {output}", err=True)

@@ -1,0 +1,154 @@
+"""The options that several commands share, and how they become a run's options and settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from tokenmill.errors import UsageError
+from tokenmill.request import Sampling
+from tokenmill.run.acceptance import Acceptance
+from tokenmill.run.options import Settings, absolute
+
+RUNS_DIR = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where runs are kept; else TOKENMILL_RUNS, else the user's state folder.",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no certificate.")
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Answers go here when the run ends (.jsonl, .csv, .parquet, .txt); else into the run folder.",
+)
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as 512M or 2G (powers of 1024)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no size; write a number of bytes such as 512M or 2G", param, ctx)
+        return int(float(found[1]) * 1024 ** _POWERS[found[2].upper()])
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def stacked(*options: Decorator) -> Decorator:
+    """Several options as one decorator, listed in this order by `--help`."""
+
+    def apply(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+ANSWER_OPTIONS = stacked(
+    click.option("--model", help="A model folder, a hub id, or 'demo' (bundled; knows a few topics only)."),
+    click.option("--node", "nodes", multiple=True, metavar="KIND:TARGET", help="Where to run, such as scripted:FILE."),
+    click.option("--max-tokens", type=click.IntRange(1), help="Longest answer; default up to the model's context."),
+    click.option("--temperature", type=click.FloatRange(0), help="0 (default) takes the likeliest token."),
+    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling; default 1 (off)."),
+    click.option("--top-k", type=click.IntRange(0), help="Sample among the k likeliest; default 0 (off)."),
+    click.option("--seed", type=int, help="Makes sampling repeatable; default 0."),
+    click.option("--stop", multiple=True, help="End an answer before this text; may be given again."),
+    click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp64"]), help="Number format of the local engine."),
+    click.option("--context", type=click.IntRange(1), help="Cap on prompt and answer together, tokens."),
+    click.option(
+        "--on",
+        "on",
+        multiple=True,
+        metavar="ODDITY=CHOICE",
+        help="empty, length or repetition = flag, fail or ignore; default empty=fail, others flag.",
+    ),
+)
+
+SETTING_OPTIONS = stacked(
+    click.option("--strategy", help="pull (default), stealing, static or sequential."),
+    click.option("--order", help="file (default) or longest-first."),
+    click.option("--blocks", is_flag=True, default=None, help="Strategy static deals blocks, not round robin."),
+    click.option("--slots", type=click.IntRange(1), help="Requests answered at the same time, per node."),
+    click.option("--threads", type=click.IntRange(1), help="Threads of the local engine; default all cores."),
+    click.option("--device", help="cpu, cuda or mps for the local engine; default cpu."),
+    click.option("--kv-memory", type=Size(), help="Memory for keys and values, such as 2G."),
+    click.option(
+        "--durability",
+        type=click.Choice(["full", "process"]),
+        help="full (default) survives power loss, process survives a kill.",
+    ),
+    click.option("--grace", type=click.FloatRange(0), help="Seconds for answers in flight after Ctrl-C; default 30."),
+    click.option("--retries", type=click.IntRange(0), help="Further attempts after a failure that may pass."),
+    click.option("--with-timings", is_flag=True, default=None, help="Nodes, attempts and times in the output file."),
+)
+
+
+def parse_policies(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`empty=flag` and the like; raises `UsageError` for unknown words."""
+    chosen = {}
+    for pair in pairs:
+        name, _, choice = pair.partition("=")
+        if name not in ("empty", "length", "repetition") or choice not in ("flag", "fail", "ignore"):
+            raise UsageError(f"--on {pair}: write empty, length or repetition, then =flag, =fail or =ignore")
+        chosen[name] = choice
+    return chosen
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was chosen about the answers: defaults for sampling, and the rest of a run's options."""
+
+    sampling: Sampling
+    rest: dict[str, Any]
+
+
+NOTICE = "tokenmill: no --model given; using the bundled demo model, which only knows a few topics"
+
+
+def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
+    """The options that shape answers, from what was given and the defaults."""
+    nodes = list(chosen["nodes"])
+    if chosen["model"] is not None:
+        nodes.insert(0, f"local:{absolute(chosen['model'])}")
+    if not nodes:
+        nodes = ["local:demo"]
+        if notice:
+            click.echo(NOTICE, err=True)
+    sampling = Sampling(
+        max_tokens=chosen["max_tokens"],
+        temperature=chosen["temperature"] or 0.0,
+        top_p=1.0 if chosen["top_p"] is None else chosen["top_p"],
+        top_k=chosen["top_k"] or 0,
+        stop=tuple(chosen["stop"]),
+    )
+    rest = {
+        "nodes": tuple(nodes),
+        "dtype": chosen["dtype"],
+        "context": chosen["context"],
+        "acceptance": msgspec.convert(parse_policies(chosen["on"]), Acceptance),
+        "seed": chosen["seed"] or 0,
+    }
+    return Answers(sampling, rest)
+
+
+def given_settings(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given on the command line; the others keep their default or stored value."""
+    return {name: chosen[name] for name in Settings.__struct_fields__ if chosen.get(name) is not None}

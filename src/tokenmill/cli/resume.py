@@ -1,0 +1,43 @@
+"""`tokenmill resume`: go on where a run was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenmill.cli.carry_out import carry_out
+from tokenmill.cli.options import (
+    ANSWER_OPTIONS,
+    AS_JSON,
+    QUIET,
+    RUNS_DIR,
+    SETTING_OPTIONS,
+    given_settings,
+    parse_policies,
+)
+from tokenmill.record.folder import find, read_manifest, runs_folder
+from tokenmill.run.resume import check_same, merged_settings
+
+
+@click.command()
+@click.argument("run")
+@ANSWER_OPTIONS
+@SETTING_OPTIONS
+@RUNS_DIR
+@AS_JSON
+@QUIET
+def command(run: str, runs_dir: Path | None, as_json: bool, quiet: bool, **chosen: Any) -> None:
+    """Goes on with RUN: an id, a run folder, or 'last'. Answers that were recorded are not asked for again.
+
+    Settings such as --slots may change; anything that shapes the answers may not.
+
+    \b
+    Example:
+      tokenmill resume last
+    """
+    folder = find(runs_folder(runs_dir), run)
+    manifest = read_manifest(folder)
+    check_same(manifest, chosen, parse_policies(chosen["on"]))
+    carry_out(folder, merged_settings(manifest, given_settings(chosen)), as_json=as_json, quiet=quiet)

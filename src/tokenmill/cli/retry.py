@@ -1,0 +1,50 @@
+"""`tokenmill retry`: take back failures of some classes and try those requests again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenmill.cli.carry_out import carry_out
+from tokenmill.cli.options import AS_JSON, QUIET, RUNS_DIR, SETTING_OPTIONS, given_settings
+from tokenmill.errors import UsageError
+from tokenmill.event import FAILURE_KINDS
+from tokenmill.record.folder import find, read_manifest, runs_folder
+from tokenmill.record.lock import RunLock
+from tokenmill.record.store import Record
+from tokenmill.run.prepare import RECORD
+from tokenmill.run.resume import merged_settings
+
+
+@click.command()
+@click.argument("run")
+@click.option("--class", "kinds", multiple=True, help=f"A failure class ({', '.join(FAILURE_KINDS)}); default all.")
+@SETTING_OPTIONS
+@RUNS_DIR
+@AS_JSON
+@QUIET
+def command(run: str, kinds: tuple[str, ...], runs_dir: Path | None, as_json: bool, quiet: bool, **chosen: Any) -> None:
+    """Tries the failed requests of RUN again; answers that were recorded stay as they are.
+
+    \b
+    Example:
+      tokenmill retry last --class transient --class crash
+    """
+    for kind in kinds:
+        if kind not in FAILURE_KINDS:
+            raise UsageError(f"--class {kind}: no such failure class; known: {', '.join(FAILURE_KINDS)}")
+    folder = find(runs_folder(runs_dir), run)
+    manifest = read_manifest(folder)
+    settings = merged_settings(manifest, given_settings(chosen))
+    lock = RunLock(folder)
+    record = Record(folder / RECORD)
+    try:
+        taken = record.retry(kinds or FAILURE_KINDS)
+    finally:
+        record.close()
+        lock.release()
+    if not taken:
+        raise UsageError(f"run {manifest.run_id}: no failed requests of {', '.join(kinds) or 'any class'}")
+    carry_out(folder, settings, as_json=as_json, quiet=quiet)

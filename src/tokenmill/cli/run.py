@@ -1,0 +1,107 @@
+"""`tokenmill run`: from an input to recorded answers and a certificate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenmill.cli.options import (
+    ANSWER_OPTIONS,
+    AS_JSON,
+    OUTPUT,
+    QUIET,
+    RUNS_DIR,
+    SETTING_OPTIONS,
+    answer_choices,
+    given_settings,
+    stacked,
+)
+
+WORKLOAD_OPTIONS = stacked(
+    click.option("--format", "format_", help="txt, jsonl, openai, csv or parquet; default by name and content."),
+    click.option("--prompt-column", help="The field or column that holds the prompt."),
+    click.option("--template", help="A Jinja2 template that makes the prompt from a row's fields."),
+    click.option("--id-column", help="The field or column that holds the id; default custom_id."),
+    click.option("--system", help="A system message put before every prompt."),
+    click.option("--limit", type=click.IntRange(1), help="Take only the first N rows."),
+    click.option(
+        "--bad-rows",
+        type=click.Choice(["refuse", "fail"]),
+        default="refuse",
+        show_default=True,
+        help="Rows that can't be sent: refuse the whole input, or let them fail alone.",
+    ),
+)
+
+
+@click.command()
+@click.argument("source")
+@WORKLOAD_OPTIONS
+@ANSWER_OPTIONS
+@SETTING_OPTIONS
+@OUTPUT
+@RUNS_DIR
+@click.option("--run-id", help="A name for the run; default its date and time.")
+@click.option("--extend", metavar="RUN", help="Add the new rows of an input that grew to this run, and answer them.")
+@click.option("--dry-run", is_flag=True, help="Validate and predict; send nothing, keep nothing.")
+@AS_JSON
+@QUIET
+def command(
+    source: str,
+    output: Path | None,
+    runs_dir: Path | None,
+    run_id: str | None,
+    extend: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **chosen: Any,
+) -> None:
+    """Answers every prompt of SOURCE: a .txt, .jsonl, .csv or .parquet file, '-' for standard input, or a built-in set
+    (sentences, sentences-15, texts, synthetic:...).
+
+    Every answer is recorded durably as it comes; an interrupted run goes on with 'tokenmill resume'.
+
+    \b
+    Examples:
+      tokenmill run sentences --model demo -o answers.jsonl
+      tokenmill run rows.csv --template "Translate to French: {{ text }}" --model ./my-model
+      tokenmill run prompts.txt --node scripted:script.toml --dry-run
+    """
+    from tokenmill.cli.carry_out import carry_out
+    from tokenmill.record.folder import find, runs_folder
+    from tokenmill.run.options import Options, Settings, absolute
+    from tokenmill.run.prepare import prepare
+    from tokenmill.workload import Spec
+
+    answers = answer_choices(chosen, notice=not quiet)
+    workload = Spec(
+        source=absolute(source),
+        format=chosen["format_"],
+        prompt_column=chosen["prompt_column"],
+        template=chosen["template"],
+        id_column=chosen["id_column"],
+        system=chosen["system"],
+        limit=chosen["limit"],
+        bad_rows=chosen["bad_rows"],
+        sampling=answers.sampling,
+    )
+    options = Options(workload=workload, **answers.rest)
+    settings = Settings(**given_settings(chosen))
+    runs = runs_folder(runs_dir)
+    if dry_run:
+        from tokenmill.cli.forecast import show
+        from tokenmill.run.forecast import forecast
+
+        show(forecast(options, settings, runs), as_json=as_json)
+        return
+    if extend is not None:
+        from tokenmill.run.extend import extend_run
+
+        folder = find(runs, extend)
+        extend_run(folder, options)
+    else:
+        folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
+    carry_out(folder, settings, as_json=as_json, quiet=quiet)

@@ -1,0 +1,93 @@
+"""`tokenmill runs`: the runs there are, and how to be rid of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.errors import UsageError
+from tokenmill.record.folder import find, list_runs, read_manifest, remove, runs_folder
+from tokenmill.record.lock import is_locked
+from tokenmill.record.store import Record
+from tokenmill.run.prepare import RECORD
+
+
+@click.group()
+def command() -> None:
+    """Lists or deletes runs."""
+
+
+@command.command("list")
+@RUNS_DIR
+@AS_JSON
+def list_command(runs_dir: Path | None, as_json: bool) -> None:
+    """Shows all runs, oldest first.
+
+    \b
+    Example:
+      tokenmill runs list
+    """
+    found = [_facts(folder) for folder in list_runs(runs_folder(runs_dir))]
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    for facts in found:
+        counts = f"{facts['answered']} of {facts['rows']} answered, {facts['failed']} failed"
+        click.echo(f"{facts['run']}  {facts['state']:11}  {counts}  {facts['model']}")
+    if not found:
+        click.echo(f"no runs in {runs_folder(runs_dir)}", err=True)
+
+
+@command.command("rm")
+@click.argument("runs", nargs=-1, required=True)
+@RUNS_DIR
+def rm_command(runs: tuple[str, ...], runs_dir: Path | None) -> None:
+    """Deletes RUNS with their records and whatever answers lie in their folders.
+
+    \b
+    Example:
+      tokenmill runs rm 20260101-120000-ab12
+    """
+    for folder in [find(runs_folder(runs_dir), run) for run in runs]:
+        remove(folder)
+        click.echo(f"deleted {folder.name}", err=True)
+
+
+@command.command("purge")
+@click.option("--finished", is_flag=True, help="Delete runs in which every row has a final word.")
+@click.option("--all", "everything", is_flag=True, help="Delete interrupted runs too.")
+@RUNS_DIR
+def purge_command(finished: bool, everything: bool, runs_dir: Path | None) -> None:
+    """Deletes many runs at once, never one that is running.
+
+    \b
+    Example:
+      tokenmill runs purge --finished
+    """
+    if not (finished or everything):
+        raise UsageError("purge needs --finished or --all")
+    for folder in list_runs(runs_folder(runs_dir)):
+        state = _facts(folder)["state"]
+        if state == "finished" or (everything and state != "running"):
+            remove(folder)
+            click.echo(f"deleted {folder.name}", err=True)
+
+
+def _facts(folder: Path) -> dict[str, object]:
+    manifest = read_manifest(folder)
+    record = Record(folder / RECORD)
+    counts = record.counts()
+    record.close()
+    state = "running" if is_locked(folder) else "interrupted" if counts.unfinished else "finished"
+    return {
+        "run": manifest.run_id,
+        "state": state,
+        "rows": counts.rows,
+        "answered": counts.answered,
+        "failed": sum(counts.failed.values()),
+        "model": manifest.model,
+        "created": manifest.created,
+    }

@@ -1,0 +1,52 @@
+"""`tokenmill status`: how far a run is, also while another process works on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.record.folder import find, read_manifest, runs_folder
+from tokenmill.record.lock import is_locked
+from tokenmill.record.store import Record
+from tokenmill.run.prepare import RECORD
+
+
+@click.command()
+@click.argument("run", default="last")
+@RUNS_DIR
+@AS_JSON
+def command(run: str, runs_dir: Path | None, as_json: bool) -> None:
+    """Shows how far RUN is: an id, a run folder, or 'last' (default).
+
+    \b
+    Example:
+      tokenmill status last --json
+    """
+    folder = find(runs_folder(runs_dir), run)
+    manifest = read_manifest(folder)
+    record = Record(folder / RECORD)
+    counts, sessions = record.counts(), len(record.sessions())
+    record.close()
+    state = "running" if is_locked(folder) else "interrupted" if counts.unfinished else "finished"
+    facts = {
+        "run": manifest.run_id,
+        "folder": str(folder),
+        "state": state,
+        "model": manifest.model,
+        "rows": counts.rows,
+        "answered": counts.answered,
+        "failed": counts.failed,
+        "unfinished": counts.unfinished,
+        "sessions": sessions,
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(facts))
+        return
+    facts["failed"] = ", ".join(f"{number} {kind}" for kind, number in counts.failed.items()) or 0
+    for name, value in facts.items():
+        click.echo(f"{name:12} {value}")
+    if state == "interrupted":
+        click.echo(f"go on with: tokenmill resume {manifest.run_id}")

@@ -1,0 +1,69 @@
+"""An input that grew: its new rows join a run that began with the old ones."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tokenmill.errors import UsageError
+from tokenmill.record.folder import Manifest, read_manifest, write_manifest
+from tokenmill.record.lock import RunLock
+from tokenmill.record.store import Record
+from tokenmill.run.options import Options
+from tokenmill.run.prepare import RECORD, check_lengths, places, surveyed
+from tokenmill.run.resume import refuse_changes
+from tokenmill.run.session import settings_of
+from tokenmill.run.source import RowSource
+from tokenmill.workload import Input, Reader, check_grown, scan
+
+
+def extend_run(folder: Path, options: Options) -> int:
+    """Adds the rows past the old end of the input; returns how many. The whole new input is validated first.
+
+    Raises:
+        UsageError: options changed, the input isn't a file read in place, or its old part is not the same.
+    """
+    lock = RunLock(folder)
+    try:
+        manifest = read_manifest(folder)
+        refuse_changes(manifest, options)
+        source = manifest.input.source
+        if source is None or manifest.input.source != manifest.input.data:
+            raise UsageError(f"run {manifest.run_id}: only a .txt or .jsonl input can grow; start a new run")
+        check_grown(source)
+        record = Record(folder / RECORD)
+        try:
+            return _add(folder, manifest, record, options)
+        finally:
+            record.close()
+    finally:
+        lock.release()
+
+
+def _add(folder: Path, manifest: Manifest, record: Record, options: Options) -> int:
+    if record.births():
+        raise UsageError(f"run {manifest.run_id}: rows were born during the run, so its input can't grow any more")
+    record.drop_rows(manifest.rows)  # left by an extension that was killed before it was whole
+    failures: list[tuple[int, str, str]] = []
+    with tempfile.TemporaryDirectory(dir=folder) as spool:
+        scanned = scan(options.workload, Path(spool))
+        added = record.fill(values for values in places(scanned, failures) if int(str(values[0])) >= manifest.rows)
+    record.fill_failures(failure for failure in failures if failure[0] >= manifest.rows)
+    found = scanned.input
+    assert found is not None
+    _check_new(record, found, options, manifest)
+    write_manifest(folder, _extended(manifest, found, added))
+    return added
+
+
+def _check_new(record: Record, found: Input, options: Options, manifest: Manifest) -> None:
+    with Reader(options.workload, found) as reader:
+        engine = surveyed(options, settings_of(manifest))[0]
+        check_lengths(record, RowSource(record, reader, options), engine, options)
+
+
+def _extended(manifest: Manifest, found: Input, added: int) -> Manifest:
+    """The run's hash stays: ids of rows that were answered must not change."""
+    return replace(manifest, input=found, rows=manifest.rows + added)

@@ -1,0 +1,87 @@
+"""What a run would be, without running it: rows, tokens, memory, and time where the pace was measured before."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from msgspec import Struct
+
+from tokenmill.cluster import EngineFacts
+from tokenmill.record.folder import read_manifest
+from tokenmill.record.store import Record
+from tokenmill.report.facts import DevicePace
+from tokenmill.run.meaning import read_paces
+from tokenmill.run.options import Options, Settings
+from tokenmill.run.prepare import RECORD, located, prepare, surveyed
+from tokenmill.run.source import RowSource
+from tokenmill.workload import Reader
+
+
+class Forecast(Struct, kw_only=True):
+    """`prompt_tokens` are counted by the engine's tokenizer, `output_tokens` predicted from the prompts' words.
+
+    `memory` is bytes per node, 0 if the engine holds none. `seconds` is None where this hardware never ran this
+    model, `pace` then says so.
+    """
+
+    rows: int
+    refused: dict[str, int]
+    prompt_tokens: int
+    output_tokens: int
+    model: str
+    slots: int
+    context: int | None
+    memory: int
+    seconds: float | None
+    pace: str
+
+
+def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
+    """Validates and counts everything as a run would, in a folder that is gone afterwards."""
+    facts = [facts for _, facts in surveyed(options, settings)]
+    with tempfile.TemporaryDirectory(prefix="tokenmill-") as temporary:
+        folder = prepare(options, settings, runs=Path(temporary), run_id="forecast")
+        record = Record(folder / RECORD)
+        try:
+            counts = record.counts()
+            prompts, outputs = _tokens(folder, record, options, settings)
+        finally:
+            record.close()
+    seconds, pace = _time(facts, read_paces(runs), prompts, outputs)
+    return Forecast(
+        rows=counts.rows,
+        refused=counts.failed,
+        prompt_tokens=prompts,
+        output_tokens=outputs,
+        model=facts[0].model,
+        slots=sum(each.slots for each in facts),
+        context=facts[0].context,
+        memory=facts[0].memory,
+        seconds=seconds,
+        pace=pace,
+    )
+
+
+def _tokens(folder: Path, record: Record, options: Options, settings: Settings) -> tuple[int, int]:
+    engine, _ = surveyed(options, settings)[0]
+    prompts, outputs = 0, 0.0
+    with Reader(options.workload, located(read_manifest(folder).input, folder)) as reader:
+        source = RowSource(record, reader, options)
+        for row, predicted, _ in record.unfinished():
+            prompts += engine.count(source.fetch(row))
+            outputs += predicted
+    return prompts, round(outputs)
+
+
+def _time(
+    facts: list[EngineFacts], known: tuple[DevicePace, ...], prompts: int, outputs: int
+) -> tuple[float | None, str]:
+    """Reading and writing at the best measured rates, one after the other; loading is not in it."""
+    keys = {(each.host, each.device, each.digest) for each in facts}
+    paces = [device.pace for device in known if (device.host, device.device, device.digest) in keys]
+    prefill, decode = sum(pace.prefill for pace in paces), sum(pace.decode for pace in paces)
+    if not prefill or not decode:
+        return None, "not measured on this hardware with this model yet"
+    seconds = prompts / prefill + outputs / decode
+    return seconds, f"{prefill:.4g} prompt tokens/s and {decode:.4g} output tokens/s, the best measured here"

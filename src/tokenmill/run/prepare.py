@@ -1,0 +1,187 @@
+"""Before anything is sent: validate the whole input, ask the engines, and leave a complete run folder or none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tokenmill.cluster import EngineFacts
+from tokenmill.engine import Engine
+from tokenmill.errors import InputFaults, UsageError
+from tokenmill.record import folder as folders
+from tokenmill.record.atomic import whole_file
+from tokenmill.record.export import errors_path, format_of
+from tokenmill.record.folder import Manifest
+from tokenmill.record.store import Record
+from tokenmill.run.options import Options, Settings, as_data, make_engine, parse_node
+from tokenmill.run.source import RowSource
+from tokenmill.workload import Entry, Input, Reader, scan
+
+RECORD = "record.db"
+#: Faults of token counts that are kept as text; the rest is counted.
+KEPT_FAULTS = 100
+
+
+def surveyed(options: Options, settings: Settings) -> list[tuple[Engine, EngineFacts]]:
+    """The engines of a run and what they say before loading; raises `UsageError` for a model that can't be used."""
+    if not options.nodes:
+        raise UsageError("no node to run on; name a --model or a --node")
+    found = []
+    for index, text in enumerate(options.nodes):
+        engine = make_engine(parse_node(text, index), options, settings)
+        found.append((engine, engine.survey()))
+    digests = {facts.digest for _, facts in found}
+    if len(digests) > 1:
+        raise UsageError(f"the nodes hold {len(digests)} different models; a run needs one model everywhere")
+    return found
+
+
+def prepare(
+    options: Options,
+    settings: Settings,
+    *,
+    runs: Path,
+    run_id: str | None = None,
+    output: Path | None = None,
+    rows: Iterable[object] | None = None,
+) -> Path:
+    """Makes a run folder that can be started; returns its path. On any fault the folder is gone again."""
+    if output is not None:
+        check_output(output, options.workload.source)
+    engines = surveyed(options, settings)
+    folders.remove_abandoned(runs)
+    prepared = folders.prepare(runs, run_id or folders.new_run_id())
+    try:
+        name = prepared.name[1:].rsplit(".", 2)[0]
+        manifest = _fill(prepared, name, options, settings, engines, output, rows)
+        return folders.publish(prepared, manifest)
+    except OSError as error:
+        raise UsageError(f"{runs}: can't write the run ({error.strerror}); free space or use --runs-dir") from error
+    finally:
+        if prepared.exists():
+            shutil.rmtree(prepared, ignore_errors=True)
+
+
+def _fill(
+    folder: Path,
+    run_id: str,
+    options: Options,
+    settings: Settings,
+    engines: list[tuple[Engine, EngineFacts]],
+    output: Path | None,
+    rows: Iterable[object] | None,
+) -> Manifest:
+    record = Record.create(folder / RECORD)
+    try:
+        scanned = scan(options.workload, folder, rows=rows)
+        failures: list[tuple[int, str, str]] = []
+        total = record.fill(places(scanned, failures))
+        record.fill_failures(failures)
+        found = scanned.input
+        assert found is not None
+        with Reader(options.workload, found) as reader:
+            check_lengths(record, RowSource(record, reader, options), engines[0], options)
+        record.settle()
+    finally:
+        record.close()
+    facts = engines[0][1]
+    shaping = as_data(options)
+    shaping["workload"]["source"] = Path(options.workload.source).name
+    identity = json.dumps([found.sha256, facts.digest, shaping], sort_keys=True)
+    return Manifest(
+        run_id=run_id,
+        run_hash=hashlib.sha256(identity.encode()).hexdigest()[:32],
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        argv=sys.argv[1:],
+        folder=str(Path.cwd()),
+        output=str(output.absolute()) if output is not None else None,
+        input=relocated(found, folder),
+        rows=total,
+        model=facts.model,
+        model_digest=facts.digest,
+        options=as_data(options),
+        settings=as_data(settings),
+        seed=options.seed,
+        machine=folders.machine_facts(),
+        versions=folders.versions(),
+    )
+
+
+def relocated(found: Input, folder: Path) -> Input:
+    """A spool's path relative to the run folder, which gets another name and may be moved."""
+    path = Path(found.data.path)
+    if path.is_relative_to(folder.absolute()):
+        return replace(found, data=replace(found.data, path=str(path.relative_to(folder.absolute()))))
+    return found
+
+
+def located(found: Input, folder: Path) -> Input:
+    """The reverse of `relocated`."""
+    path = Path(found.data.path)
+    return found if path.is_absolute() else replace(found, data=replace(found.data, path=str(folder / path)))
+
+
+def places(entries: Iterable[Entry], failures: list[tuple[int, str, str]]) -> Iterator[tuple[object, ...]]:
+    """Entries of a scan as rows of the record; those with a fault are noted in `failures`."""
+    for entry in entries:
+        if entry.fault is not None:
+            failures.append((entry.row, "refused", entry.fault))
+        yield (
+            entry.row,
+            entry.custom_id,
+            entry.line,
+            entry.offset,
+            entry.length,
+            entry.predicted,
+            entry.group,
+            None,
+            0,
+            "",
+            None,
+        )
+
+
+def check_lengths(record: Record, source: RowSource, engine: tuple[Engine, EngineFacts], options: Options) -> None:
+    """Finds rows that don't fit into the context, where the tokenizer is at hand; they fail alone if asked for."""
+    counter, facts = engine
+    if facts.context is None:
+        return
+    faults: list[str] = []
+    failures: list[tuple[int, str, str]] = []
+    for row, _, _ in record.unfinished():
+        tokens = counter.count(source.fetch(row))
+        if tokens < facts.context:
+            continue
+        text = f"{tokens} prompt tokens leave no room in the context of {facts.context}; shorten the prompt"
+        failures.append((row, "too_long", text))
+        if len(faults) < KEPT_FAULTS:
+            place = record.place(row)
+            faults.append(f"line {place.line} ({place.custom_id}): {text}")
+    if failures and options.workload.bad_rows == "refuse":
+        raise InputFaults(options.workload.source, faults, len(failures) - len(faults))
+    record.fill_failures(failures)
+
+
+def check_output(output: Path, source: str, chosen: str | None = None) -> None:
+    """Refuses an output that can't be written, or that is the input itself, before anything is sent."""
+    format_of(output, chosen)
+    if Path(source).exists() and output.exists() and Path(source).samefile(output):
+        raise UsageError(f"{output} is the input; name another file for the answers")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output} is not a regular file; name another file for the answers")
+    if Path(source).exists() and errors_path(output).exists() and Path(source).samefile(errors_path(output)):
+        raise UsageError(f"{errors_path(output)} is the input and would hold failed requests; name another output")
+    probe = output.with_name(f".{output.name}.probe")
+    try:
+        with whole_file(probe) as file:
+            file.write(bytes(folders.PROBE_BYTES))
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{output}: can't be written ({error.strerror}); name a file in a writable folder") from error

@@ -1,0 +1,49 @@
+"""What may change between two sessions of a run, and what may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tokenmill.errors import UsageError
+from tokenmill.record.folder import Manifest
+from tokenmill.run.acceptance import Acceptance
+from tokenmill.run.options import Options, Settings, absolute, as_data, changes
+
+
+def merged_settings(manifest: Manifest, given: dict[str, Any]) -> Settings:
+    """The run's settings with those that were given now."""
+    return msgspec.convert(manifest.settings | given, Settings)
+
+
+def refuse_changes(manifest: Manifest, options: Options) -> None:
+    """Raises `UsageError` that lists what differs, if these options would shape other answers."""
+    differing = changes(manifest.options, as_data(options))
+    if differing:
+        listed = "; ".join(differing)
+        raise UsageError(f"run {manifest.run_id}: options changed ({listed}); leave them out, or start a new run")
+
+
+def check_same(manifest: Manifest, chosen: dict[str, Any], policies: dict[str, str]) -> None:
+    """Compares the options that were given, and only those, with the run's own."""
+    options = msgspec.convert(manifest.options, Options)
+    sampling = options.workload.sampling
+    names = ("max_tokens", "temperature", "top_p", "top_k")
+    sampling = msgspec.structs.replace(
+        sampling,
+        **{name: chosen[name] for name in names if chosen.get(name) is not None},
+        **({"stop": tuple(chosen["stop"])} if chosen.get("stop") else {}),
+    )
+    given: dict[str, Any] = {
+        name: chosen[name] for name in ("dtype", "context", "seed") if chosen.get(name) is not None
+    }
+    nodes = list(chosen.get("nodes") or ())
+    if chosen.get("model") is not None:
+        nodes.insert(0, f"local:{absolute(chosen['model'])}")
+    if nodes:
+        given["nodes"] = tuple(nodes)
+    if policies:
+        given["acceptance"] = msgspec.convert(as_data(options.acceptance) | policies, Acceptance)
+    workload = msgspec.structs.replace(options.workload, sampling=sampling)
+    refuse_changes(manifest, msgspec.structs.replace(options, workload=workload, **given))

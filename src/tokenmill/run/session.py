@@ -1,0 +1,261 @@
+"""One start of a run: open its folder, drive it to its end or to a stop, and write down what it means."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from tokenmill.clock import Clock, MonotonicClock
+from tokenmill.errors import TokenmillError, UsageError
+from tokenmill.event import Arrived
+from tokenmill.record import folder as folders
+from tokenmill.record.export import export
+from tokenmill.record.folder import Manifest
+from tokenmill.record.lock import RunLock
+from tokenmill.record.store import Counts, Record
+from tokenmill.record.writer import Writer
+from tokenmill.report.certificate import Certificate
+from tokenmill.run.driver import Driver
+from tokenmill.run.meaning import certificate_of
+from tokenmill.run.options import Options, Settings, changes, parse_node
+from tokenmill.run.prepare import RECORD, located, surveyed
+from tokenmill.run.progress import Progress
+from tokenmill.run.source import Follow, RowSource
+from tokenmill.run.station import Station
+from tokenmill.schedule import RetryPolicy, Supervisor, make
+from tokenmill.workload import Reader, check_unchanged
+
+#: Seconds between two looks of a watcher.
+WATCH_EVERY = 0.1
+INTERRUPTED = 4
+
+
+class Watcher(Protocol):
+    """Shows how far a run is; called on the run's event loop, so it must be quick."""
+
+    def watch(self, progress: Progress, now: float) -> None: ...
+
+
+class Outcome(Struct, kw_only=True):
+    """How a session ended. `certificate` is None when nothing was ever sent."""
+
+    folder: Path
+    manifest: Manifest
+    counts: Counts
+    certificate: Certificate | None
+    output: Path | None
+    stopped_by: str | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 all answered, 3 some failed, 4 interrupted and resumable."""
+        if self.counts.unfinished:
+            return INTERRUPTED
+        return 3 if self.counts.failed else 0
+
+
+def options_of(manifest: Manifest) -> Options:
+    return msgspec.convert(manifest.options, Options)
+
+
+def settings_of(manifest: Manifest) -> Settings:
+    return msgspec.convert(manifest.settings, Settings)
+
+
+def execute(
+    folder: Path,
+    *,
+    settings: Settings | None = None,
+    watcher: Watcher | None = None,
+    follow: Follow | None = None,
+    on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None = None,
+) -> Outcome:
+    """Runs a prepared or interrupted run; also correct for a finished one, which is only exported again.
+
+    `on_start` is told the driver and its loop, for callers that stop it from another thread.
+
+    Raises:
+        UsageError: input or model changed, or another process works on the run; nothing was sent.
+        StorageError, NodeGone: the run can't go on; what was committed is kept.
+    """
+    lock = RunLock(folder)
+    try:
+        manifest = folders.read_manifest(folder)
+        record = Record(folder / RECORD)
+        try:
+            return _execute(folder, manifest, record, settings or settings_of(manifest), watcher, follow, on_start)
+        finally:
+            record.close()
+    finally:
+        lock.release()
+
+
+def _execute(
+    folder: Path,
+    manifest: Manifest,
+    record: Record,
+    settings: Settings,
+    watcher: Watcher | None,
+    follow: Follow | None,
+    on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
+) -> Outcome:
+    options = options_of(manifest)
+    stations = _stations(manifest, options, settings)
+    found = located(manifest.input, folder)
+    for state in (found.source, found.data):
+        if state is not None:
+            check_unchanged(state)
+    record.recover()
+    stopped_by: str | None = None
+    if record.counts().unfinished:
+        with Reader(options.workload, found) as reader:
+            source = RowSource(record, reader, options, follow)
+            try:
+                stopped_by = asyncio.run(_drive(record, manifest, settings, stations, source, watcher, on_start))
+            except TokenmillError as error:
+                if isinstance(error, UsageError):
+                    raise
+                stopped_by = str(error)
+    counts = record.counts()
+    certificate = certificate_of(record, folder.parent) if record.sessions() else None
+    output = None if counts.unfinished else _export(record, manifest, folder, settings)
+    return Outcome(
+        folder=folder,
+        manifest=manifest,
+        counts=counts,
+        certificate=certificate,
+        output=output,
+        stopped_by=stopped_by,
+    )
+
+
+def _stations(manifest: Manifest, options: Options, settings: Settings) -> list[Station]:
+    engines = surveyed(options, settings)
+    digest = engines[0][1].digest
+    if digest != manifest.model_digest:
+        differing = changes({"model digest": manifest.model_digest}, {"model digest": digest})
+        raise UsageError(
+            f"run {manifest.run_id}: the model changed ({differing[0]}); put the old one back or start a new run"
+        )
+    nodes = [parse_node(text, index) for index, text in enumerate(options.nodes)]
+    return [Station(index, node, engine) for index, (node, (engine, _)) in enumerate(zip(nodes, engines, strict=True))]
+
+
+def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings) -> Path:
+    output = Path(manifest.output) if manifest.output else folder / "answers.jsonl"
+    export(record, manifest, output, with_timings=settings.with_timings)
+    return output
+
+
+def _strategy(settings: Settings, rows: int, seed: int) -> Supervisor:
+    policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
+    block_of = rows if settings.blocks else None
+    return make(settings.strategy, settings.order, seed=seed, policy=policy, block_of=block_of)
+
+
+def _arrivals(record: Record, clock: Clock) -> Iterator[Arrived]:
+    now = clock.now()
+    for row, length, group in record.unfinished():
+        yield Arrived(now, row, length, group)
+
+
+async def _drive(
+    record: Record,
+    manifest: Manifest,
+    settings: Settings,
+    stations: list[Station],
+    source: RowSource,
+    watcher: Watcher | None,
+    on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
+) -> str | None:
+    """Runs the driver; returns why it stopped early, if it did."""
+    loop = asyncio.get_running_loop()
+    clock = MonotonicClock()
+    unfinished = record.counts().unfinished
+    _, next_attempt, session = record.next_numbers()
+    driver = Driver(
+        strategy=_strategy(settings, unfinished, manifest.seed),
+        stations=stations,
+        source=source,
+        clock=clock,
+        acceptance=options_of(manifest).acceptance,
+        rows=_arrivals(record, clock),
+        unfinished=unfinished,
+        leases=record.leases(),
+        next_attempt=next_attempt,
+        session=session,
+    )
+
+    def open_writer(driver: Driver) -> Writer:
+        writer = Writer(
+            record.path,
+            durability=settings.durability,
+            on_written=_relay(loop, driver.on_written),
+            on_committed=_relay(loop, driver.on_committed),
+            on_error=lambda error: _call(loop, driver.on_storage_error, error),
+        )
+        writer.put(("session", (session, time.strftime("%Y-%m-%dT%H:%M:%S%z"), os.getpid())))
+        return writer
+
+    interrupts: list[int] = []
+
+    def on_signal(number: int) -> None:
+        interrupts.append(number)
+        if len(interrupts) > 1:
+            os._exit(INTERRUPTED)
+        driver.stop(settings.grace)
+
+    with _signals(loop, on_signal):
+        watching = loop.create_task(_watch(watcher, driver.progress, clock)) if watcher is not None else None
+        if on_start is not None:
+            on_start(driver, loop)
+        try:
+            await driver.run(open_writer)
+        finally:
+            if watching is not None:
+                watching.cancel()
+            if watcher is not None:
+                watcher.watch(driver.progress, clock.now())
+    return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else None
+
+
+async def _watch(watcher: Watcher, progress: Progress, clock: Clock) -> None:
+    while True:
+        watcher.watch(progress, clock.now())
+        await asyncio.sleep(WATCH_EVERY)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], argument: object) -> None:
+    """Calls into the loop from a thread; a loop that has ended needs no more news."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, argument)
+
+
+def _relay(loop: asyncio.AbstractEventLoop, function: Callable[[int], None]) -> Callable[[int], None]:
+    return lambda number: _call(loop, function, number)
+
+
+@contextlib.contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, handler: Callable[[int], None]) -> Iterator[None]:
+    """Sends interrupts to `handler`, where this thread may: only the main thread receives signals."""
+    chosen = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in chosen:
+            loop.add_signal_handler(number, handler, number)
+    except (ValueError, RuntimeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in chosen:
+            loop.remove_signal_handler(number)
