@@ -10,13 +10,13 @@ import click
 import msgspec
 
 from tokenmill.cli.progress import watcher
+from tokenmill.driver.options import Settings
+from tokenmill.driver.prepare import RECORD
+from tokenmill.driver.session import Outcome, execute
 from tokenmill.errors import TokenmillError
 from tokenmill.record.store import Record
 from tokenmill.report import as_text
 from tokenmill.report.certificate import Certificate
-from tokenmill.run.options import Settings
-from tokenmill.run.prepare import RECORD
-from tokenmill.run.session import Outcome, execute
 
 
 def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool) -> None:

@@ -8,11 +8,11 @@ import click
 import msgspec
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.event import Attempt
 from tokenmill.record.folder import find, runs_folder
 from tokenmill.record.store import Record, Result
-from tokenmill.run.prepare import RECORD
 
 
 @click.command()

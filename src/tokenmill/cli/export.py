@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from tokenmill.cli.options import OUTPUT, RUNS_DIR
+from tokenmill.driver.prepare import RECORD, check_output, located
+from tokenmill.driver.session import options_of
 from tokenmill.errors import UsageError
 from tokenmill.record.export import FORMATS, export
 from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.store import Record, Result
-from tokenmill.run.prepare import RECORD, check_output, located
-from tokenmill.run.session import options_of
 from tokenmill.workload import Reader
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from tokenmill.run.forecast import Forecast
+from tokenmill.driver.forecast import Forecast
 
 
 def show(forecast: Forecast, *, as_json: bool) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 import msgspec
 
+from tokenmill.driver.acceptance import Acceptance
+from tokenmill.driver.options import Settings, absolute
 from tokenmill.errors import UsageError
 from tokenmill.request import Sampling
-from tokenmill.run.acceptance import Acceptance
-from tokenmill.run.options import Settings, absolute
 
 RUNS_DIR = click.option(
     "--runs-dir",

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tokenmill.run.progress import Progress
+from tokenmill.driver.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

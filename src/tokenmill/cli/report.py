@@ -8,12 +8,12 @@ import click
 
 from tokenmill.cli.carry_out import print_certificate
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.driver.meaning import certificate_of
+from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import find, runs_folder
 from tokenmill.record.store import Record
 from tokenmill.report import as_json as json_report
-from tokenmill.run.meaning import certificate_of
-from tokenmill.run.prepare import RECORD
 
 
 @click.command()

@@ -17,8 +17,8 @@ from tokenmill.cli.options import (
     given_settings,
     parse_policies,
 )
+from tokenmill.driver.resume import check_same, merged_settings
 from tokenmill.record.folder import find, read_manifest, runs_folder
-from tokenmill.run.resume import check_same, merged_settings
 
 
 @click.command()

@@ -9,13 +9,13 @@ import click
 
 from tokenmill.cli.carry_out import carry_out
 from tokenmill.cli.options import AS_JSON, QUIET, RUNS_DIR, SETTING_OPTIONS, given_settings
+from tokenmill.driver.prepare import RECORD
+from tokenmill.driver.resume import merged_settings
 from tokenmill.errors import UsageError
 from tokenmill.event import FAILURE_KINDS
 from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.lock import RunLock
 from tokenmill.record.store import Record
-from tokenmill.run.prepare import RECORD
-from tokenmill.run.resume import merged_settings
 
 
 @click.command()

@@ -71,9 +71,9 @@ def command(
       tokenmill run prompts.txt --node scripted:script.toml --dry-run
     """
     from tokenmill.cli.carry_out import carry_out
+    from tokenmill.driver.options import Options, Settings, absolute
+    from tokenmill.driver.prepare import prepare
     from tokenmill.record.folder import find, runs_folder
-    from tokenmill.run.options import Options, Settings, absolute
-    from tokenmill.run.prepare import prepare
     from tokenmill.workload import Spec
 
     answers = answer_choices(chosen, notice=not quiet)
@@ -93,12 +93,12 @@ def command(
     runs = runs_folder(runs_dir)
     if dry_run:
         from tokenmill.cli.forecast import show
-        from tokenmill.run.forecast import forecast
+        from tokenmill.driver.forecast import forecast
 
         show(forecast(options, settings, runs), as_json=as_json)
         return
     if extend is not None:
-        from tokenmill.run.extend import extend_run
+        from tokenmill.driver.extend import extend_run
 
         folder = find(runs, extend)
         extend_run(folder, options)

@@ -8,11 +8,11 @@ import click
 import msgspec
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import find, list_runs, read_manifest, remove, runs_folder
 from tokenmill.record.lock import is_locked
 from tokenmill.record.store import Record
-from tokenmill.run.prepare import RECORD
 
 
 @click.group()

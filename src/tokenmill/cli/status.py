@@ -8,10 +8,10 @@ import click
 import msgspec
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.driver.prepare import RECORD
 from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.lock import is_locked
 from tokenmill.record.store import Record
-from tokenmill.run.prepare import RECORD
 
 
 @click.command()

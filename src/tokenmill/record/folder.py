@@ -13,13 +13,13 @@ import secrets
 import shutil
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import platformdirs
 
-from tokenmill import __version__
 from tokenmill.errors import UsageError
 from tokenmill.record.atomic import sync_folder, whole_file
 from tokenmill.record.lock import is_locked
@@ -66,7 +66,7 @@ def processor_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"tokenmill": __version__, "python": sys.version.split()[0]}
+    return {"tokenmill": metadata.version("tokenmill"), "python": sys.version.split()[0]}
 
 
 def runs_folder(chosen: Path | None) -> Path:

@@ -15,6 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from tokenmill.clock import Clock, MonotonicClock
+from tokenmill.driver.driver import Driver
+from tokenmill.driver.meaning import certificate_of
+from tokenmill.driver.options import Options, Settings, changes, parse_node
+from tokenmill.driver.prepare import RECORD, located, surveyed
+from tokenmill.driver.progress import Progress
+from tokenmill.driver.source import Follow, RowSource
+from tokenmill.driver.station import Station
 from tokenmill.errors import TokenmillError, UsageError
 from tokenmill.event import Arrived
 from tokenmill.record import folder as folders
@@ -24,13 +31,6 @@ from tokenmill.record.lock import RunLock
 from tokenmill.record.store import Counts, Record
 from tokenmill.record.writer import Writer
 from tokenmill.report.certificate import Certificate
-from tokenmill.run.driver import Driver
-from tokenmill.run.meaning import certificate_of
-from tokenmill.run.options import Options, Settings, changes, parse_node
-from tokenmill.run.prepare import RECORD, located, surveyed
-from tokenmill.run.progress import Progress
-from tokenmill.run.source import Follow, RowSource
-from tokenmill.run.station import Station
 from tokenmill.schedule import RetryPolicy, Supervisor, make
 from tokenmill.workload import Reader, check_unchanged
 

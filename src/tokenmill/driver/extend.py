@@ -7,15 +7,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from tokenmill.driver.options import Options
+from tokenmill.driver.prepare import RECORD, check_lengths, places, surveyed
+from tokenmill.driver.resume import refuse_changes
+from tokenmill.driver.session import settings_of
+from tokenmill.driver.source import RowSource
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest, read_manifest, write_manifest
 from tokenmill.record.lock import RunLock
 from tokenmill.record.store import Record
-from tokenmill.run.options import Options
-from tokenmill.run.prepare import RECORD, check_lengths, places, surveyed
-from tokenmill.run.resume import refuse_changes
-from tokenmill.run.session import settings_of
-from tokenmill.run.source import RowSource
 from tokenmill.workload import Input, Reader, check_grown, scan
 
 

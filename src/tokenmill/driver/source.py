@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from tokenmill.driver.options import Options
 from tokenmill.errors import UsageError
 from tokenmill.event import Answer, Arrived
 from tokenmill.record.store import Record
 from tokenmill.record.writer import Parameters
 from tokenmill.request import Message, Request, Sampling
-from tokenmill.run.options import Options
 from tokenmill.workload import Reader, predict
 from tokenmill.workload.faults import RowFault
 from tokenmill.workload.layout import Layout, Row

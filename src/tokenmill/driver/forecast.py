@@ -8,13 +8,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.driver.meaning import read_paces
+from tokenmill.driver.options import Options, Settings
+from tokenmill.driver.prepare import RECORD, located, prepare, surveyed
+from tokenmill.driver.source import RowSource
 from tokenmill.record.folder import read_manifest
 from tokenmill.record.store import Record
 from tokenmill.report.facts import DevicePace
-from tokenmill.run.meaning import read_paces
-from tokenmill.run.options import Options, Settings
-from tokenmill.run.prepare import RECORD, located, prepare, surveyed
-from tokenmill.run.source import RowSource
 from tokenmill.workload import Reader
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from tokenmill.driver.acceptance import Acceptance
+from tokenmill.driver.options import Options, Settings, absolute, as_data, changes
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest
-from tokenmill.run.acceptance import Acceptance
-from tokenmill.run.options import Options, Settings, absolute, as_data, changes
 
 
 def merged_settings(manifest: Manifest, given: dict[str, Any]) -> Settings:

@@ -13,6 +13,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.driver.options import Options, Settings, as_data, make_engine, parse_node
+from tokenmill.driver.source import RowSource
 from tokenmill.engine import Engine
 from tokenmill.errors import InputFaults, UsageError
 from tokenmill.record import folder as folders
@@ -20,8 +22,6 @@ from tokenmill.record.atomic import whole_file
 from tokenmill.record.export import errors_path, format_of
 from tokenmill.record.folder import Manifest
 from tokenmill.record.store import Record
-from tokenmill.run.options import Options, Settings, as_data, make_engine, parse_node
-from tokenmill.run.source import RowSource
 from tokenmill.workload import Entry, Input, Reader, scan
 
 RECORD = "record.db"

@@ -15,6 +15,10 @@ from typing import Protocol
 import msgspec
 
 from tokenmill.clock import Clock
+from tokenmill.driver.acceptance import Acceptance, accept
+from tokenmill.driver.attempt import attempt
+from tokenmill.driver.progress import Progress
+from tokenmill.driver.station import Phase, Station
 from tokenmill.errors import EngineError, NodeGone, StorageError, TokenmillError
 from tokenmill.event import (
     Action,
@@ -34,10 +38,6 @@ from tokenmill.event import (
 )
 from tokenmill.record.writer import Parameters, Writer
 from tokenmill.request import Request
-from tokenmill.run.acceptance import Acceptance, accept
-from tokenmill.run.attempt import attempt
-from tokenmill.run.progress import Progress
-from tokenmill.run.station import Phase, Station
 from tokenmill.schedule import Strategy
 
 #: Seconds between tries to open a node again after it died.

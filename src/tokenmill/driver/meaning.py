@@ -6,12 +6,12 @@ from pathlib import Path
 
 import msgspec
 
+from tokenmill.driver.station import Phase
 from tokenmill.errors import UsageError
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.store import Record
 from tokenmill.report.certificate import Certificate, certify
 from tokenmill.report.facts import Arrivals, DevicePace, NodeFacts, RunFacts, Session, Span, merge_all
-from tokenmill.run.station import Phase
 
 PACES = "paces.json"
 

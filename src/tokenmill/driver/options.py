@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from tokenmill.cluster import EngineOptions, Node
+from tokenmill.driver.acceptance import Acceptance
 from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
-from tokenmill.run.acceptance import Acceptance
 from tokenmill.workload import Spec
 
 
