@@ -1,0 +1,140 @@
+"""Text to tokens and back, by the tokenizers library and a folder's tokenizer.json, which runs no code.
+
+Prompts become the same tokens as `tokenizer(text)` of transformers makes: with the special tokens that the
+post-processor adds, unless tokenizer_config.json says `add_bos_token` or `add_eos_token`, which then decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import tokenizers
+from tokenizers.processors import TemplateProcessing
+
+from tokenmill.engine.local.decoding import ByteLevelDecoder, IncrementalDecoder, WindowDecoder
+from tokenmill.engine.local.files import BadModel, find_file, read_bytes, read_object
+from tokenmill.errors import TokenmillError
+
+#: Parts of decoders that look back only, which is what streaming relies on. `ByteLevel` is streamed alone.
+STREAMABLE = ("Metaspace", "Replace", "ByteFallback", "Fuse", "Strip")
+
+
+class BadText(TokenmillError):
+    """Text that can't be turned into tokens."""
+
+
+class Tokenizer:
+    """The tokenizer of one model; `vocab` is the number of tokens the model knows."""
+
+    def __init__(self, folder: Path, vocab: int) -> None:
+        path = find_file(folder, "tokenizer.json")
+        if path is None:
+            raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
+        settings_path = find_file(folder, "tokenizer_config.json")
+        settings = read_object(settings_path) if settings_path else {}
+        try:
+            self._inner = tokenizers.Tokenizer.from_buffer(read_bytes(path))
+        except ValueError as error:
+            raise BadModel(f"{path}: {error}; download it again") from error
+        self._inner.no_truncation()
+        self._inner.no_padding()
+        _check_vocabulary(path, self._inner, vocab)
+        _set_ends(path, self._inner, settings)
+        added = self._inner.get_added_tokens_decoder().values()
+        self._special = frozenset(token.content for token in added if token.special)
+        self._visible: dict[int, str | None] = {}
+        self._decoder = _decoder_kind(path, self._inner)
+
+    def encode(self, text: str, add_special: bool) -> list[int]:
+        """The tokens of `text`; `add_special` adds those that begin or end a text of this model."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadText(f"character {error.start} is half of a surrogate pair; send valid Unicode") from error
+        try:
+            ids: list[int] = self._inner.encode(text, add_special_tokens=add_special).ids
+        except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+            raise BadText(f"the tokenizer can't encode the text ({error})") from error
+        return ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, without special ones."""
+        text: str = self._inner.decode(tokens, skip_special_tokens=True)
+        return text
+
+    def visible(self, token: int) -> str | None:
+        """The token as the vocabulary writes it; None for a special or unknown one, which has no text."""
+        try:
+            return self._visible[token]
+        except KeyError:
+            written: str | None = self._inner.id_to_token(token)
+            self._visible[token] = None if written in self._special else written
+            return self._visible[token]
+
+    def decoder(self) -> IncrementalDecoder:
+        """A decoder for one answer."""
+        return self._decoder(self)
+
+
+def _check_vocabulary(path: Path, inner: tokenizers.Tokenizer, vocab: int) -> None:
+    ids = inner.get_vocab(with_added_tokens=True)
+    if not ids:
+        raise BadModel(f"{path} has an empty vocabulary; download it again")
+    last = max(ids, key=lambda token: ids[token])
+    if ids[last] >= vocab:
+        raise BadModel(
+            f"{path}: token {last!r} has id {ids[last]}, but config.json has a vocab_size of {vocab}; "
+            "take tokenizer and weights of the same model"
+        )
+
+
+def _set_ends(path: Path, inner: tokenizers.Tokenizer, settings: Mapping[str, object]) -> None:
+    """Puts `add_bos_token` and `add_eos_token` into force, as transformers does where one of them is stated."""
+    if "add_bos_token" not in settings and "add_eos_token" not in settings:
+        return
+    sides: dict[str, list[tuple[str, int]]] = {}
+    for name in ("bos_token", "eos_token"):
+        token = token_text(settings.get(name))
+        sides[name] = []
+        if settings.get(f"add_{name}") is True and token is not None:
+            number = inner.token_to_id(token)
+            if number is None:
+                raise BadModel(f"{path}: add_{name} asks for {token!r}, which isn't in the vocabulary")
+            sides[name].append((token, number))
+    special = sides["bos_token"] + sides["eos_token"]
+    inner.post_processor = TemplateProcessing(
+        single=[*(token for token, _ in sides["bos_token"]), "$A", *(token for token, _ in sides["eos_token"])],
+        special_tokens=special,
+    )
+
+
+def token_text(value: object) -> str | None:
+    """A special token as tokenizer_config.json writes it: a text, or an object with its `content`."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _decoder_kind(path: Path, inner: tokenizers.Tokenizer) -> type[ByteLevelDecoder] | type[WindowDecoder]:
+    """The decoder that is exact for this tokenizer; a combination that can't be streamed is refused."""
+    if inner.decoder is None:
+        return WindowDecoder
+    stated = msgspec.json.decode(inner.decoder.__getstate__())
+    parts = stated["decoders"] if stated["type"] == "Sequence" else [stated]
+    kinds = [part["type"] for part in parts]
+    if kinds == ["ByteLevel"]:
+        return ByteLevelDecoder
+    strips = [part for part in parts if part["type"] in ("Metaspace", "Strip")]
+    if (
+        any(kind not in STREAMABLE for kind in kinds)
+        or len(strips) > 1
+        or any(part["type"] == "Strip" and (part["start"] > 1 or part["stop"]) for part in strips)
+        or ("Fuse" in kinds and "Replace" in kinds[kinds.index("Fuse") :])
+    ):
+        raise BadModel(
+            f"{path}: answers can't be streamed through the decoder {' + '.join(kinds)}; "
+            "known: ByteLevel, Metaspace, or Replace + ByteFallback + Fuse + Strip of one leading space"
+        )
+    return WindowDecoder

@@ -1,0 +1,222 @@
+"""From safetensors files to tensors: what a model must hold, whether a folder holds it, and reading it.
+
+Names are stated without the prefix of the base model (`transformer.` of GPT-2, `model.` of the others), which some
+files carry and others don't. Nothing is handed to the safetensors library before every header has been checked, and
+files that need pickle are never opened. Torch is imported only when tensors are read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from tokenmill.engine.local.config import ModelConfig
+from tokenmill.engine.local.files import BadModel, find_file, read_object
+from tokenmill.engine.local.headers import Header, Stored, read_header
+from tokenmill.errors import InputFaults
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE = "model.safetensors"
+SHARDED = "model.safetensors.index.json"
+SHARD_LIMIT = 4096
+FLOATS = ("F32", "F16", "BF16", "F64")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+_PREFIXES = ("transformer.", "model.")
+#: Buffers and copies that old files carry; the model computes them or takes the original.
+_IGNORED = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq|rotary_emb\.inv_freq")
+
+
+class WeightIndex(Struct, frozen=True, kw_only=True):
+    """Checked weight files. `places`: by plain name, the file of each tensor, its name there and how it is stored.
+
+    `headers` holds every weight file with its header, in a fixed order.
+    """
+
+    places: Mapping[str, tuple[Path, str, Stored]]
+    headers: tuple[tuple[Path, Header], ...]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors that are loaded."""
+        return sum(math.prod(stored.shape) for _, _, stored in self.places.values())
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all tensors that are loaded, as stored."""
+        return sum(stored.end - stored.begin for _, _, stored in self.places.values())
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Plain name and shape of every tensor of the model; the head only where it isn't the embedding."""
+    expected = _gpt2_tensors(config) if config.family == "gpt2" else _llama_type_tensors(config)
+    if not config.tied:
+        expected["lm_head.weight"] = (config.vocab, config.hidden)
+    return expected
+
+
+def _gpt2_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """GPT-2 stores its linears as [inputs, outputs]."""
+    hidden, inner = config.hidden, config.intermediate
+    expected: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config.vocab, hidden),
+        "wpe.weight": (config.context, hidden),
+        "ln_f.weight": (hidden,),
+        "ln_f.bias": (hidden,),
+    }
+    linears = {
+        "attn.c_attn": (hidden, 3 * hidden),
+        "attn.c_proj": (hidden, hidden),
+        "mlp.c_fc": (hidden, inner),
+        "mlp.c_proj": (inner, hidden),
+    }
+    for layer in range(config.layers):
+        for norm in ("ln_1", "ln_2"):
+            expected[f"h.{layer}.{norm}.weight"] = expected[f"h.{layer}.{norm}.bias"] = (hidden,)
+        for name, shape in linears.items():
+            expected[f"h.{layer}.{name}.weight"] = shape
+            expected[f"h.{layer}.{name}.bias"] = shape[1:]
+    return expected
+
+
+def _llama_type_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Linears are stored as [outputs, inputs]."""
+    hidden, inner = config.hidden, config.intermediate
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    expected: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocab, hidden), "norm.weight": (hidden,)}
+    linears = {
+        "self_attn.q_proj": (queries, hidden, config.attention_bias),
+        "self_attn.k_proj": (keys, hidden, config.attention_bias),
+        "self_attn.v_proj": (keys, hidden, config.attention_bias),
+        "self_attn.o_proj": (hidden, queries, config.output_bias),
+        "mlp.gate_proj": (inner, hidden, config.mlp_bias),
+        "mlp.up_proj": (inner, hidden, config.mlp_bias),
+        "mlp.down_proj": (hidden, inner, config.mlp_bias),
+    }
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if config.qk_norm:
+        norms |= {"self_attn.q_norm": config.head_dim, "self_attn.k_norm": config.head_dim}
+    for layer in range(config.layers):
+        for name, size in norms.items():
+            expected[f"layers.{layer}.{name}.weight"] = (size,)
+        for name, (outputs, inputs, biased) in linears.items():
+            expected[f"layers.{layer}.{name}.weight"] = (outputs, inputs)
+            if biased:
+                expected[f"layers.{layer}.{name}.bias"] = (outputs,)
+    return expected
+
+
+def check_weights(folder: Path, config: ModelConfig) -> WeightIndex:
+    """The weights in `folder`, if they are exactly those of `config`; all differing tensors are reported together."""
+    headers = [(path, read_header(path)) for path in _weight_files(folder)]
+    found: dict[str, tuple[Path, str, Stored]] = {}
+    for path, header in headers:
+        for name, stored in header.tensors.items():
+            plain = plain_name(name)
+            if plain in found:
+                first, other, _ = found[plain]
+                raise BadModel(
+                    f"{path}: tensor {name!r} is in {first.name} too, as {other!r}; download the model again"
+                )
+            found[plain] = (path, name, stored)
+    expected = expected_tensors(config)
+    if faults := _differences(expected, found, config.tied):
+        raise InputFaults(f"weights in {folder}", faults)
+    return WeightIndex(places={name: found[name] for name in expected}, headers=tuple(headers))
+
+
+def plain_name(name: str) -> str:
+    """The name of a tensor without the prefix of the base model."""
+    return next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
+
+
+def _differences(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[Path, str, Stored]], tied: bool
+) -> list[str]:
+    faults = [
+        f"tensor {name!r} of shape {list(shape)} is missing" for name, shape in expected.items() if name not in found
+    ]
+    for name, (path, stored_name, stored) in found.items():
+        place = f"{path.name}: tensor {stored_name!r}"
+        if name not in expected:
+            if not _IGNORED.fullmatch(name) and not (tied and name == "lm_head.weight"):
+                faults.append(f"{place} has no place in the model that config.json describes")
+        elif stored.shape != expected[name]:
+            faults.append(f"{place} has shape {list(stored.shape)}; config.json makes it {list(expected[name])}")
+        elif stored.dtype not in FLOATS:
+            faults.append(f"{place} has type {stored.dtype}; only {', '.join(FLOATS)} can be loaded")
+    return faults
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    single = find_file(folder, SINGLE)
+    if single is not None:
+        return [single]
+    index = find_file(folder, SHARDED)
+    if index is not None:
+        return _shards(folder, index)
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if others:
+        raise BadModel(f"{folder} has {others[0]} but neither {SINGLE} nor {SHARDED}; download the whole model")
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise BadModel(
+            f"{folder} has its weights only in {pickles[0]}, a pickle that could run any code and is never opened; "
+            "take a version with safetensors, or convert it with save_pretrained of transformers"
+        )
+    raise BadModel(f"{folder} has no weights: neither {SINGLE} nor {SHARDED}; download the whole model")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    """The files an index names, each once, in order; each must hold just the tensors the index says."""
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise BadModel(f"{index}: weight_map must name a file for each tensor; download it again")
+    names = sorted(set(weight_map.values()))
+    if not 0 < len(names) <= SHARD_LIMIT:
+        raise BadModel(f"{index}: weight_map names {len(names)} files; expected 1 to {SHARD_LIMIT}")
+    files: dict[str, Path] = {}
+    for name in names:
+        path = find_file(folder, name)
+        if path is None or not name.endswith(".safetensors"):
+            why = "isn't there" if path is None else "isn't a safetensors file"
+            raise BadModel(f"{folder}: {name!r}, named by {SHARDED}, {why}; download the whole model")
+        files[name] = path
+    _check_map(index, weight_map, files)
+    return list(files.values())
+
+
+def _check_map(index: Path, weight_map: Mapping[str, str], files: Mapping[str, Path]) -> None:
+    held = {(tensor, name) for name, path in files.items() for tensor in read_header(path).tensors}
+    stated = set(weight_map.items())
+    for tensor, name in sorted(held ^ stated)[:1]:
+        how = "is in that file but not in weight_map" if (tensor, name) in held else "isn't in that file"
+        raise BadModel(f"{index}: tensor {tensor!r} of {name!r} {how}; download the whole model")
+
+
+def load_weights(
+    index: WeightIndex, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor once, by plain name, as a copy of its own in `dtype` on `device`; file by file, one at a time."""
+    from safetensors import SafetensorError, safe_open
+
+    by_file: dict[Path, list[tuple[str, str, Stored]]] = {path: [] for path, _ in index.headers}
+    for name, (path, stored_name, stored) in index.places.items():
+        by_file[path].append((name, stored_name, stored))
+    for path, entries in by_file.items():
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                for name, stored_name, stored in sorted(entries, key=lambda entry: entry[2].begin):
+                    tensor = file.get_tensor(stored_name)
+                    if tuple(tensor.shape) != stored.shape:
+                        raise BadModel(f"{path} changed while it was read; start again once the download is over")
+                    yield name, tensor.to(device=device, dtype=dtype, copy=True)
+        except (SafetensorError, OSError) as error:
+            raise BadModel(f"{path}: can't be read ({error}); download it again") from error
