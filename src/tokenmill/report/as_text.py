@@ -193,7 +193,7 @@ def _causes(page: _Page, causes: Causes) -> None:
                 f"{100 * held[name] / causes.gap:3.0f} % {bar}".rstrip()
             )
     if causes.unavoidable > 0.0005 * causes.gap:
-        page.text(f"another {seconds(causes.unavoidable)} of idle slots could not have been saved", hang=2)
+        page.text(f"another {seconds(causes.unavoidable)} of idle slots are in the bound as well", hang=2)
 
 
 def _audit(page: _Page, certificate: Certificate) -> None:

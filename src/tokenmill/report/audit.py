@@ -106,6 +106,7 @@ def _verdict(timeline: Timeline, overlap: float, width: float | None, company: f
         return TRUE_BATCH, shown
     if width is not None:
         return OVERLAPPING, shown
-    if timeline.streamed.count(0) * 2 > len(timeline):
+    streamed = [timeline.streamed[index] for index in timeline.answered()]
+    if 2 * sum(streamed) < len(streamed):
         return OVERLAPPING, f"{shown}; counted from dispatch, as answers came whole, so it may be queueing"
     return OVERLAPPING, f"{shown}; the engine doesn't report its batch width"

@@ -208,11 +208,14 @@ def _single_stream(timeline: Timeline, group: Devices) -> tuple[int, list[float]
 
 def _pieces(timeline: Timeline, group: Devices) -> list[tuple[int, int]]:
     """Per device, how many answers came in pieces and how many as a whole."""
-    streamed, all_of = [0] * len(group.nodes), [0] * len(group.nodes)
-    for index, node in enumerate(timeline.node):
-        all_of[group.of_node[node]] += 1
-        streamed[group.of_node[node]] += timeline.streamed[index]
-    return [(pieces, count - pieces) for pieces, count in zip(streamed, all_of, strict=True)]
+    pieces, whole = [0] * len(group.nodes), [0] * len(group.nodes)
+    for index in timeline.answered():
+        place = group.of_node[timeline.node[index]]
+        if timeline.streamed[index]:
+            pieces[place] += 1
+        else:
+            whole[place] += 1
+    return list(zip(pieces, whole, strict=True))
 
 
 def _better(rate: Rate, present: float, stored: float) -> tuple[float, str]:

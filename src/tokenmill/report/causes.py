@@ -3,10 +3,10 @@
 The states of the slots add up to the makespan (see `states`). Take the bound away: everything but generating is
 missing as it stands, and of generating what exceeds the bound was slower than the best pace.
 
-That remainder can be below zero: idle slots don't cost their full share when the work would not have gone faster with
-them, because the longest answer bounds the run, or because the others ran faster for it. So much idling was
-unavoidable; it is taken off the idle states, off the tail first where the longest answer is the bound, and given as
-`unavoidable`. The causes then sum to makespan - bound exactly.
+That remainder can be below zero. Idle slots don't cost their full share where the longest answer bounds the run, where
+the others ran faster for it, or where even the best window had idle slots. So much idling is in the bound as well; it
+is given as `unavoidable` and taken off the idle states, off the tail first where the longest answer is the bound. The
+causes then sum to makespan - bound exactly.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ DEFINITIONS = {
     "client": "idle slot-seconds while a row was waiting to be sent, one slot for each such row / slots",
     "tail": "idle slot-seconds with nothing left to send / slots",
     "slower": "generating beyond the bound: work done slower than at the best pace",
-    "unavoidable": "idle seconds that better use of the slots could not have saved; taken off the idle causes",
+    "unavoidable": "idle seconds that the bound holds too: the longest answer leaves slots empty, or the best window "
+    "had idle slots as well; taken off the causes",
     "only_loading": "seconds in which a node was loading and nothing ran",
     "running": "seconds with at least one request in flight",
     "in_company": "seconds of these in which another row was in flight or waiting",
