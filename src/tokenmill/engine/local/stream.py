@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from tokenmill.engine.local.decoding import IncrementalDecoder
 from tokenmill.engine.local.stops import StopCutter
 from tokenmill.engine.local.wire import Piece
-
-
-class Decoder(Protocol):
-    """Turns tokens into text as soon as it is certain; a character may need several tokens."""
-
-    def feed(self, token: int) -> str: ...
-
-    def flush(self) -> str: ...
 
 
 class AnswerStream:
     """One answer on its way. Every token counts as output, the one that ends the answer too: it took its pass."""
 
-    def __init__(self, key: int, decoder: Decoder, stops: tuple[str, ...], prompt_tokens: int) -> None:
+    def __init__(self, key: int, decoder: IncrementalDecoder, stops: tuple[str, ...], prompt_tokens: int) -> None:
         self._key = key
         self._decoder = decoder
         self._cutter = StopCutter(stops)

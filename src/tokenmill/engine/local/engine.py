@@ -1,0 +1,168 @@
+"""Engine `local`: a model folder, answered by a worker process of ours.
+
+This side never loads torch. It decides everything once, from the folder and the machine, so that a worker started
+again after a crash is the same as the one before. All text work of a step (tokens, stop strings) is done by the
+worker; here one message per step is dealt out to the requests it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+from collections.abc import AsyncIterator
+
+from tokenmill.cluster import EngineFacts, EngineOptions, Node
+from tokenmill.engine.local.environment import worker_environment
+from tokenmill.engine.local.settings import Plan, make_plan
+from tokenmill.engine.local.supervise import WorkerProcess
+from tokenmill.engine.local.wire import (
+    Cancel,
+    FromWorker,
+    Loaded,
+    LoadFailed,
+    Piece,
+    Refused,
+    Stepped,
+    Submit,
+    WireError,
+)
+from tokenmill.errors import EngineError, TokenmillError
+from tokenmill.request import Chunk, Completion, Request, Usage
+
+
+class EngineNotOpened(TokenmillError):
+    """The worker couldn't be started or couldn't load."""
+
+
+class LocalEngine:
+    """The engine of one node; `open` after a crash starts a new worker with the same facts."""
+
+    def __init__(self, node: Node, options: EngineOptions) -> None:
+        self._node = node
+        self._options = options
+        self._plan: Plan | None = None
+        self._worker: WorkerProcess | None = None
+        self._loaded: asyncio.Future[str] | None = None
+        self._opening = asyncio.Lock()
+        self._cause = "it isn't open"
+        self._keys = itertools.count()
+        self._inboxes: dict[int, asyncio.Queue[tuple[int, Piece] | EngineError]] = {}
+
+    def survey(self) -> EngineFacts:
+        return self._planned().facts
+
+    def count(self, request: Request) -> int:
+        return len(self._planned().folder.encode_request(request))
+
+    async def open(self) -> EngineFacts:
+        """Starts a worker unless one is running; raises `TokenmillError` if it can't load."""
+        async with self._opening:
+            plan = await asyncio.to_thread(self._planned)
+            if self._worker is None:
+                await self._start(plan)
+            return plan.facts
+
+    async def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]:
+        worker = self._worker
+        if worker is None:
+            raise self._gone()
+        key = next(self._keys)
+        inbox: asyncio.Queue[tuple[int, Piece] | EngineError] = asyncio.Queue()
+        try:
+            worker.send(Submit(key, request, seed_of(request)))
+        except WireError as error:
+            raise EngineError("refused", f"{request.custom_id}: {error}") from error
+        self._inboxes[key] = inbox
+        try:
+            while True:
+                received = await inbox.get()
+                if isinstance(received, EngineError):
+                    raise received
+                width, piece = received
+                yield Chunk(piece.text, piece.tokens, width)
+                if piece.finish:
+                    yield Completion(piece.finish, Usage(piece.prompt_tokens, piece.output_tokens))
+                    return
+        finally:
+            if self._inboxes.pop(key, None) is not None:
+                worker.send(Cancel(key))
+
+    async def close(self) -> None:
+        async with self._opening:
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                self._drop("it was closed")
+                await worker.stop()
+
+    def _planned(self) -> Plan:
+        if self._plan is None:
+            self._plan = make_plan(self._node, self._options)
+        return self._plan
+
+    async def _start(self, plan: Plan) -> None:
+        """A worker that has loaded, or an error that says why there is none."""
+        self._loaded = asyncio.get_running_loop().create_future()
+        try:
+            worker = await WorkerProcess.start(worker_environment(os.environ, plan.load.threads), self._receive)
+        except OSError as error:
+            raise EngineNotOpened(f"node {self._node.name!r}: no worker process can be started ({error})") from error
+        try:
+            worker.send(plan.load)
+            await asyncio.wait({self._loaded, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._loaded.done():
+                raise EngineNotOpened(f"node {self._node.name!r}: the worker ended while loading: {await worker.ended}")
+            if fault := self._loaded.result():
+                raise EngineNotOpened(f"node {self._node.name!r}: {fault}")
+        except BaseException:
+            await worker.stop()
+            raise
+        self._worker = worker
+        worker.ended.add_done_callback(lambda _: self._lost(worker))
+
+    def _receive(self, message: FromWorker) -> None:
+        match message:
+            case Stepped(width=width, pieces=pieces):
+                for piece in pieces:
+                    self._deliver(piece.key, (width, piece), last=bool(piece.finish))
+            case Refused(key=key, kind=kind, message=text):
+                self._deliver(key, EngineError(kind, text), last=True)
+            case Loaded():
+                self._settle_load("")
+            case LoadFailed(message=text):
+                self._settle_load(text)
+
+    def _settle_load(self, fault: str) -> None:
+        """A second answer to a `Load` means nothing."""
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_result(fault)
+
+    def _deliver(self, key: int, item: tuple[int, Piece] | EngineError, *, last: bool) -> None:
+        """Unknown keys are those of requests cancelled while the step ran."""
+        inbox = self._inboxes.pop(key, None) if last else self._inboxes.get(key)
+        if inbox is not None:
+            inbox.put_nowait(item)
+
+    def _lost(self, worker: WorkerProcess) -> None:
+        """The worker ended by itself; every request in flight fails with the cause."""
+        if self._worker is worker:
+            self._worker = None
+            self._drop(worker.ended.result())
+
+    def _drop(self, cause: str) -> None:
+        self._cause = cause
+        inboxes, self._inboxes = self._inboxes, {}
+        for inbox in inboxes.values():
+            inbox.put_nowait(self._gone())
+
+    def _gone(self) -> EngineError:
+        return EngineError("crash", f"node {self._node.name!r}: no worker, {self._cause}")
+
+
+def seed_of(request: Request) -> int:
+    """The request's own seed, or one that is the same for this id in every attempt, on every node, in every run."""
+    if request.sampling.seed is not None:
+        return request.sampling.seed
+    name = request.custom_id.encode("utf-8", errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,92 @@
+"""The requests inside one worker: from a submitted request to the pieces of its answer, step by step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tokenmill.engine.local.core import DTYPES, Core
+from tokenmill.engine.local.folder import ModelFolder
+from tokenmill.engine.local.stream import AnswerStream
+from tokenmill.engine.local.weights import load_weights
+from tokenmill.engine.local.wire import Load, Refused, Stepped, Submit
+from tokenmill.errors import EngineError, TokenmillError, UsageError
+from tokenmill.request import Request
+
+#: Test hook: the worker aborts at the first token of a prompt that contains this variable's text, as a fault in
+#: native code would end it. It is how "one poison row costs one row" is tested with a real process.
+ABORT_VARIABLE = "TOKENMILL_TEST_ABORT_ON"
+
+
+class Session:
+    """A core and the text of its answers. One step of the core becomes one message."""
+
+    def __init__(self, folder: ModelFolder, core: Core, abort_on: str = "") -> None:
+        self._folder = folder
+        self._core = core
+        self._streams: dict[int, AnswerStream] = {}
+        self._abort_on = abort_on
+        self._poisoned: set[int] = set()
+
+    @property
+    def has_work(self) -> bool:
+        return self._core.has_work
+
+    def submit(self, message: Submit) -> Refused | None:
+        """Queues a request, or says why it can't be answered."""
+        key, request = message.key, message.request
+        try:
+            if not all(request.sampling.stop):
+                raise EngineError("refused", "an empty stop string would end every answer before it begins")
+            prompt = self._folder.encode_request(request)
+            self._core.submit(key, prompt, request.sampling, message.seed)
+        except EngineError as error:
+            return Refused(key, error.kind, error.message)
+        except TokenmillError as error:
+            return Refused(key, "refused", str(error))
+        self._streams[key] = AnswerStream(key, self._folder.decoder(), request.sampling.stop, len(prompt))
+        if self._abort_on and self._abort_on in _all_text(request):
+            self._poisoned.add(key)
+        return None
+
+    def cancel(self, key: int) -> None:
+        """Forgets a request; its slot is free in the next step."""
+        if self._streams.pop(key, None) is not None:
+            self._core.cancel(key)
+        self._poisoned.discard(key)
+
+    def step(self) -> Stepped:
+        """One forward pass and what it added to each answer."""
+        step = self._core.step()
+        pieces = []
+        for output in step.outputs:
+            if output.key in self._poisoned:
+                os.abort()
+            piece = self._streams[output.key].add(output.token, output.finish)
+            if piece.finish:
+                self.cancel(output.key)
+            pieces.append(piece)
+        return Stepped(step.width, tuple(pieces))
+
+
+def load_session(load: Load) -> Session:
+    """Loads the model; refuses one that isn't the one the caller looked at."""
+    folder = ModelFolder(Path(load.folder))
+    if folder.digest != load.digest:
+        raise UsageError(f"{load.folder} has changed since it was looked at; start again to use what is there now")
+    _ = folder.tokenizer, folder.template  # what can't be read must fail here, not with the first request
+    core = Core(
+        folder.config,
+        load_weights(folder.index, DTYPES[load.dtype], load.device),
+        slots=load.slots,
+        kv_memory=load.kv_memory,
+        dtype=load.dtype,
+        device=load.device,
+        threads=load.threads,
+        context=load.context,
+    )
+    return Session(folder, core, os.environ.get(ABORT_VARIABLE, ""))
+
+
+def _all_text(request: Request) -> str:
+    return "\n".join([request.prompt or "", *(message.content for message in request.messages)])

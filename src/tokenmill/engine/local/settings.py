@@ -1,0 +1,108 @@
+"""What a worker will be started with: the user's options, and for the rest what suits model and machine.
+
+Decided once for each engine: a worker that is started again must not find other slots because less memory is free.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenmill.cluster import EngineFacts, EngineOptions, Node
+from tokenmill.engine.local.config import ModelConfig
+from tokenmill.engine.local.folder import ModelFolder, resolve
+from tokenmill.engine.local.machine import has_fast_bf16, usable_cores, usable_memory
+from tokenmill.engine.local.memory import ELEMENT_BYTES, MemoryPlan, count_weights, plan_memory
+from tokenmill.engine.local.wire import Load
+from tokenmill.errors import UsageError
+
+#: Up to this many numbers a model is computed in fp32: it is fast enough there, and its answers are then the
+#: same whatever else is in the batch.
+SMALL = 50_000_000
+#: Sequences at the same time. More gain little on a CPU, as its arithmetic is busy by then.
+SLOTS = 32
+#: Tokens of KV memory each of the default slots should find at least.
+SLOT_TOKENS = 256
+#: KV memory takes this part of what the weights leave free, so that a second node or program still finds room.
+KV_SHARE = 4
+DEVICES = ("cpu",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An engine before it is opened."""
+
+    folder: ModelFolder
+    load: Load
+    facts: EngineFacts
+
+
+def make_plan(node: Node, options: EngineOptions) -> Plan:
+    """Reads the model's folder and settles everything left open; raises `TokenmillError` for what can't work."""
+    place = f"node {node.name!r}"
+    _check(place, options)
+    path = resolve(node.target)
+    folder = ModelFolder(path)
+    dtype = options.dtype or choose_dtype(folder.config, fast_bf16=has_fast_bf16())
+    kv_memory = options.kv_memory
+    if kv_memory is None:
+        kv_memory = spare_memory(place, folder.config, dtype, usable_memory()) // KV_SHARE
+    memory = plan_slots(folder.config, dtype, options, kv_memory)
+    load = Load(
+        folder=str(path.absolute()),
+        digest=folder.digest,
+        dtype=dtype,
+        device=options.device or "cpu",
+        threads=options.threads or usable_cores(),
+        slots=memory.slots,
+        context=memory.context,
+        kv_memory=memory.kv_bytes,
+    )
+    facts = EngineFacts(
+        model=path.resolve().name if Path(node.target).expanduser().is_dir() else node.target,
+        digest=f"{folder.digest}-{dtype}",
+        slots=memory.slots,
+        look_ahead=memory.slots,
+        context=memory.context,
+        memory=memory.total_bytes,
+        host=socket.gethostname(),
+        device=load.device,
+    )
+    return Plan(folder=folder, load=load, facts=facts)
+
+
+def choose_dtype(config: ModelConfig, *, fast_bf16: bool) -> str:
+    """`bf16` for a large model if the CPU computes it natively, else `fp32`."""
+    return "bf16" if fast_bf16 and count_weights(config) > SMALL else "fp32"
+
+
+def spare_memory(place: str, config: ModelConfig, dtype: str, usable: int) -> int:
+    """Bytes that `usable` leaves beside the weights; refuses a model that doesn't fit."""
+    weights = count_weights(config) * ELEMENT_BYTES[dtype]
+    if weights >= usable:
+        raise UsageError(
+            f"{place}: the weights need {weights:,} bytes as {dtype} and {usable:,} are free; "
+            "free memory, take a smaller model or dtype bf16"
+        )
+    return usable - weights
+
+
+def plan_slots(config: ModelConfig, dtype: str, options: EngineOptions, kv_memory: int) -> MemoryPlan:
+    """The slots asked for, or as many of the default as have room for a fair answer."""
+    if options.slots is not None:
+        return plan_memory(config, dtype, options.slots, options.context, kv_memory)
+    most = plan_memory(config, dtype, SLOTS, options.context, kv_memory)
+    slots = most.kv_tokens // min(most.context, SLOT_TOKENS)
+    return plan_memory(config, dtype, max(1, min(SLOTS, slots)), options.context, kv_memory)
+
+
+def _check(place: str, options: EngineOptions) -> None:
+    if options.dtype is not None and options.dtype not in ELEMENT_BYTES:
+        raise UsageError(
+            f"{place}: dtype {options.dtype!r} isn't known to engine local; known: {', '.join(ELEMENT_BYTES)}"
+        )
+    if options.device is not None and options.device not in DEVICES:
+        raise UsageError(f"{place}: device {options.device!r} isn't known to engine local; known: {', '.join(DEVICES)}")
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"{place}: threads is {options.threads}; give at least 1")

@@ -1,0 +1,205 @@
+"""Keeps one worker process: starts it, talks to it, says why it ended, and leaves nothing behind.
+
+The two are joined by a socket pair, not by a socket with a name: there is no path to be too long, to be left over or
+to be opened by anybody else, and either end sees at once when the other is gone. The token the worker is started with
+stays part of the greeting, so that a worker never obeys what merely happens to sit behind its file descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+
+from tokenmill.engine.local.wire import (
+    SOCKET_VARIABLE,
+    TOKEN_VARIABLE,
+    Frames,
+    FromWorker,
+    Hello,
+    ToWorker,
+    WireError,
+    encode,
+    from_worker,
+)
+
+#: Seconds a worker has to end by itself, once its socket is closed, before it is killed.
+GRACE = 5.0
+#: Bytes of the worker's last output that are kept for the report of a crash.
+TAIL = 8192
+
+
+class WorkerProcess:
+    """A running worker; `ended` is done once the process is gone and everything it sent has been received.
+
+    `receive` is called in the event loop, for one message after the other.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, link: _Link, output: _OutputTail) -> None:
+        self._process = process
+        self._link = link
+        self._output = output
+        self.ended: asyncio.Task[str] = asyncio.create_task(self._watch(), name=f"worker {process.pid}")
+
+    @classmethod
+    async def start(cls, environment: Mapping[str, str], receive: Callable[[FromWorker], None]) -> WorkerProcess:
+        """Starts a worker and greets it; an `OSError` if the system can't start any process."""
+        token = secrets.token_hex(32)
+        output = _OutputTail()
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # what lies in the current directory must not take the place of a module
+                "-m",
+                "tokenmill.engine.local.worker",
+                env={**environment, SOCKET_VARIABLE: str(theirs.fileno()), TOKEN_VARIABLE: token},
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output.write_end,
+                stderr=output.write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            output.close()
+            raise
+        finally:
+            theirs.close()
+            output.close_write_end()
+        link = _Link(receive)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+        output.watch()
+        worker = cls(process, link, output)
+        worker.send(Hello(token))
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: ToWorker) -> None:
+        """Queues a message; silently dropped if the worker is going, as `ended` will tell. Raises `WireError`."""
+        self._link.send(encode(message))
+
+    async def stop(self) -> None:
+        """Closes the socket, which ends a worker that is well, and kills its process group if it isn't."""
+        self._link.close()
+        try:
+            await asyncio.wait({self.ended}, timeout=GRACE)
+        finally:
+            self._kill()
+        await self.ended
+
+    async def _watch(self) -> str:
+        """Waits for the end; the cause in a few words."""
+        loop = asyncio.get_running_loop()
+        exited: asyncio.Future[int] = asyncio.create_task(self._process.wait())
+        either: set[asyncio.Future[int] | asyncio.Future[None]] = {exited, self._link.closed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        hanging = loop.call_later(GRACE, self._kill)  # a worker without its socket is of no more use
+        status = await exited
+        hanging.cancel()
+        await self._link.closed
+        output = self._output.drain()
+        return self._link.fault or describe_exit(status, output)
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class _Link(asyncio.Protocol):
+    """Our end of the socket: bytes become messages here, without a task or a wake-up for each."""
+
+    def __init__(self, receive: Callable[[FromWorker], None]) -> None:
+        self._receive = receive
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.fault = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._frames.feed(data):
+                self._receive(from_worker(body))
+        except WireError as error:
+            self.fault = f"it sent {error}"
+            self.close()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.closed.set_result(None)
+
+    def send(self, frame: bytes) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(frame)
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+
+class _OutputTail:
+    """The last of what a worker wrote to stdout and stderr; it must be read, or a talkative worker would stall."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        self._tail = b""
+        self._open = True
+
+    def watch(self) -> None:
+        asyncio.get_running_loop().add_reader(self._read_end, self._read)
+
+    def close_write_end(self) -> None:
+        os.close(self.write_end)
+
+    def drain(self) -> str:
+        """What is still there, without waiting for others who may hold the pipe; then it is closed."""
+        while self._read():
+            pass
+        self.close()
+        return self._tail.decode("utf-8", errors="replace")
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            asyncio.get_running_loop().remove_reader(self._read_end)
+            os.close(self._read_end)
+
+    def _read(self) -> bool:
+        """Whether there was something to read."""
+        if not self._open:
+            return False
+        try:
+            data = os.read(self._read_end, 65536)
+        except BlockingIOError:
+            return False
+        self._tail = (self._tail + data)[-TAIL:]
+        if not data:
+            self.close()
+        return bool(data)
+
+
+def describe_exit(status: int, output: str) -> str:
+    """How a process ended, with the last line it wrote; `status` is negative for a signal."""
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
+        cause = f"exit by signal {-status} ({name})"
+        if -status == signal.SIGKILL:
+            cause += ", often the system's answer to too little memory"
+    else:
+        cause = f"exit status {status}"
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return f"{cause}: {lines[-1][:500]}" if lines else cause

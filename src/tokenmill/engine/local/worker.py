@@ -1,0 +1,171 @@
+"""A worker: one process with one model, obeying one caller over one socket; `python -m tokenmill.engine.local.worker`.
+
+It is started with a socket and a token in its environment (see `supervise`) and ends when that socket closes,
+whatever it is doing: a thread reads the socket and leaves at its end, and on Linux the kernel kills the worker with
+its parent even while native code holds the interpreter. It ignores SIGINT and SIGTERM, which are often sent to a whole
+job: the caller decides what is still finished, and closing the socket is how it says stop. Nothing heavy is imported
+before the reading thread runs, so this holds from the first moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hmac
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+from tokenmill.engine.local.wire import (
+    PROTOCOL,
+    SOCKET_VARIABLE,
+    TOKEN_VARIABLE,
+    Cancel,
+    Frames,
+    FromWorker,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Submit,
+    ToWorker,
+    WireError,
+    encode,
+    to_worker,
+)
+from tokenmill.errors import TokenmillError
+
+if TYPE_CHECKING:
+    from tokenmill.engine.local.session import Session
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+
+
+class Link:
+    """The worker's end of the socket; messages are read by a thread of its own."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+
+    def next(self) -> ToWorker:
+        """The next message; waits for it."""
+        return self._inbox.get()
+
+    def waiting(self) -> list[ToWorker]:
+        """The messages that are there by now."""
+        messages = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                messages.append(self._inbox.get_nowait())
+        return messages
+
+    def send(self, message: FromWorker) -> None:
+        """Waits until the caller has room for it: a worker never runs ahead of a caller that doesn't read."""
+        try:
+            self._connection.sendall(encode(message))
+        except OSError:
+            os._exit(0)
+
+    def _read(self) -> None:
+        frames = Frames()
+        try:
+            while data := self._connection.recv(65536):
+                for body in frames.feed(data):
+                    self._inbox.put(to_worker(body))
+            frames.finish()
+        except WireError as error:
+            leave(f"the caller sent {error}")
+        except ConnectionError:
+            pass
+        os._exit(0)
+
+
+def main() -> None:
+    """Runs a worker to its end, which is the end of its process."""
+    isolate()
+    link = connect()
+    greet(link, os.environ.pop(TOKEN_VARIABLE, ""))
+    load = link.next()
+    if not isinstance(load, Load):
+        leave("the caller sent no Load after its greeting")
+    try:
+        session = open_session(load)
+    except TokenmillError as error:
+        link.send(LoadFailed(str(error)))
+        link.next()  # ends with the socket
+        leave("the caller went on after a failed load")
+    link.send(Loaded())
+    serve(link, session)
+
+
+def isolate() -> None:
+    """Signals for others are ignored, no memory is ever dumped, and no parent means no worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_DUMPABLE, 0)  # the limit alone doesn't hold where dumps are piped to a program
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def connect() -> Link:
+    """The socket this process was started with; its descriptor goes to no child."""
+    try:
+        connection = socket.socket(fileno=int(os.environ.pop(SOCKET_VARIABLE)))
+    except (KeyError, ValueError, OSError) as error:
+        leave(f"started without its socket ({error}); workers are started by an engine, not by hand")
+    connection.set_inheritable(False)
+    return Link(connection)
+
+
+def greet(link: Link, token: str) -> None:
+    """Goes on only if the caller is who started this process."""
+    hello = link.next()
+    if not isinstance(hello, Hello) or not token or not hmac.compare_digest(hello.token.encode(), token.encode()):
+        leave("refused a caller without the right token")
+    if hello.protocol != PROTOCOL:
+        leave(f"the caller speaks protocol {hello.protocol}, this is {PROTOCOL}; use the same version on both sides")
+
+
+def open_session(load: Load) -> Session:
+    """Loads the model; torch is first imported here."""
+    from tokenmill.engine.local.session import load_session
+
+    return load_session(load)
+
+
+def serve(link: Link, session: Session) -> NoReturn:
+    """Steps while there is work; between two steps it takes in what has arrived."""
+    while True:
+        for message in link.waiting() if session.has_work else [link.next(), *link.waiting()]:
+            match message:
+                case Submit():
+                    if (refused := session.submit(message)) is not None:
+                        link.send(refused)
+                case Cancel(key=key):
+                    session.cancel(key)
+                case Hello() | Load():
+                    leave("the caller greeted twice")
+        if session.has_work:
+            stepped = session.step()
+            if stepped.pieces:
+                link.send(stepped)
+
+
+def leave(cause: str) -> NoReturn:
+    """Ends the process at once, from any thread; the cause is what the caller will report."""
+    os.write(2, f"{cause}\n".encode())
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
