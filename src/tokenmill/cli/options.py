@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from tokenmill.driver.acceptance import Acceptance
-from tokenmill.driver.options import Settings, absolute
+from tokenmill.driver.options import Settings, named_nodes
 from tokenmill.errors import UsageError
 from tokenmill.request import Sampling
 
@@ -125,11 +125,9 @@ NOTICE = "tokenmill: no --model given; using the bundled demo model, which only 
 
 def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
     """The options that shape answers, from what was given and the defaults."""
-    nodes = list(chosen["nodes"])
-    if chosen["model"] is not None:
-        nodes.insert(0, f"local:{absolute(chosen['model'])}")
+    nodes = named_nodes(chosen["model"], chosen["nodes"])
     if not nodes:
-        nodes = ["local:demo"]
+        nodes = ("local:demo",)
         if notice:
             click.echo(NOTICE, err=True)
     sampling = Sampling(
@@ -140,7 +138,7 @@ def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
         stop=tuple(chosen["stop"]),
     )
     rest = {
-        "nodes": tuple(nodes),
+        "nodes": nodes,
         "dtype": chosen["dtype"],
         "context": chosen["context"],
         "acceptance": msgspec.convert(parse_policies(chosen["on"]), Acceptance),

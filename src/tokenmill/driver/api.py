@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from tokenmill.driver.driver import Driver
-from tokenmill.driver.options import Options, Settings, absolute
+from tokenmill.driver.options import Options, Settings, absolute, named_nodes
 from tokenmill.driver.prepare import RECORD, prepare
-from tokenmill.driver.resume import refuse_changes
+from tokenmill.driver.resume import refuse_changes, refuse_other_rows
 from tokenmill.driver.session import Outcome, Watcher, execute
 from tokenmill.driver.source import Follow
 from tokenmill.errors import UsageError
@@ -112,10 +112,13 @@ def run(
     chosen, settings = _options(rows, model, nodes, on_odd or {}, dict(options))
     runs = runs_folder(Path(runs_dir) if runs_dir is not None else None)
     folder = runs / run_id if run_id is not None else None
+    given = None if isinstance(rows, str | Path) else rows
     if resume and folder is not None and folder.exists():
-        refuse_changes(read_manifest(folder), chosen)
+        manifest = read_manifest(folder)
+        refuse_changes(manifest, chosen)
+        if given is not None:
+            refuse_other_rows(manifest, chosen, given)
     else:
-        given = None if isinstance(rows, str | Path) else rows
         target = Path(output) if output is not None else None
         folder = prepare(chosen, settings, runs=runs, run_id=run_id, output=target, rows=given)
     return Answers(_execute(folder, settings, watcher, follow))
@@ -129,10 +132,9 @@ def _options(
     if unknown:
         raise UsageError(f"run() has no option {unknown[0]!r}; known: {', '.join(sorted(known))}")
     source = absolute(str(rows)) if isinstance(rows, str | Path) else ROWS
-    places = ([f"local:{absolute(model)}"] if model is not None else []) + list(nodes)
     data = {
         "workload": _pick(given, WORKLOAD) | {"source": source, "sampling": _pick(given, SAMPLING)},
-        "nodes": places,
+        "nodes": named_nodes(model, nodes),
         "acceptance": on_odd,
     } | _pick(given, ANSWERS)
     if "seed" in given:  # a run's seed is the seed of every row's own

@@ -5,6 +5,7 @@ A run is resumed only with equal options; settings may change from one session t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +85,7 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
 
 def as_data(value: Struct) -> dict[str, Any]:
     """An options struct as plain JSON data."""
-    data: dict[str, Any] = msgspec.to_builtins(value)
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
     return data
 
 
@@ -98,6 +99,18 @@ def changes(old: dict[str, Any], new: dict[str, Any], inside: str = "") -> list[
         elif before != after:
             found.append(f"{inside}{name}: {before!r} -> {after!r}")
     return found
+
+
+def settled_node(text: str) -> str:
+    """A node whose target, if it is a file or folder, holds in any working folder; `demo` is always the bundled one."""
+    kind, colon, target = text.partition(":")
+    return text if target == "demo" else f"{kind}{colon}{absolute(target)}" if target else text
+
+
+def named_nodes(model: str | None, nodes: Sequence[str]) -> tuple[str, ...]:
+    """All nodes of a run: a model is short for the node `local:MODEL`."""
+    first = [f"local:{model}"] if model is not None else []
+    return tuple(settled_node(text) for text in (*first, *nodes))
 
 
 def absolute(source: str) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tokenmill.driver.acceptance import Acceptance
-from tokenmill.driver.options import Options, Settings, absolute, as_data, changes
+from tokenmill.driver.options import Options, Settings, as_data, changes, named_nodes
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest
+from tokenmill.workload import scan
 
 
 def merged_settings(manifest: Manifest, given: dict[str, Any]) -> Settings:
@@ -25,6 +29,18 @@ def refuse_changes(manifest: Manifest, options: Options) -> None:
         raise UsageError(f"run {manifest.run_id}: options changed ({listed}); leave them out, or start a new run")
 
 
+def refuse_other_rows(manifest: Manifest, options: Options, rows: Iterable[object]) -> None:
+    """Raises `UsageError` if rows handed over in Python aren't those that the run began with."""
+    with tempfile.TemporaryDirectory(prefix="tokenmill-") as spool:
+        scanned = scan(options.workload, Path(spool), rows=rows)
+        total = sum(1 for _ in scanned)
+    assert scanned.input is not None
+    if scanned.input.sha256 != manifest.input.sha256:
+        raise UsageError(
+            f"run {manifest.run_id}: the rows changed ({manifest.rows} then, {total} now); start a new run"
+        )
+
+
 def check_same(manifest: Manifest, chosen: dict[str, Any], policies: dict[str, str]) -> None:
     """Compares the options that were given, and only those, with the run's own."""
     options = msgspec.convert(manifest.options, Options)
@@ -38,11 +54,9 @@ def check_same(manifest: Manifest, chosen: dict[str, Any], policies: dict[str, s
     given: dict[str, Any] = {
         name: chosen[name] for name in ("dtype", "context", "seed") if chosen.get(name) is not None
     }
-    nodes = list(chosen.get("nodes") or ())
-    if chosen.get("model") is not None:
-        nodes.insert(0, f"local:{absolute(chosen['model'])}")
+    nodes = named_nodes(chosen.get("model"), chosen.get("nodes") or ())
     if nodes:
-        given["nodes"] = tuple(nodes)
+        given["nodes"] = nodes
     if policies:
         given["acceptance"] = msgspec.convert(as_data(options.acceptance) | policies, Acceptance)
     workload = msgspec.structs.replace(options.workload, sampling=sampling)

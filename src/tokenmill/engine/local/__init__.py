@@ -1,0 +1,1 @@
+"""The embedded engine: continuous batching in a child process, over our own plainly written decoders."""

@@ -1,0 +1,52 @@
+# Everything here sets itself up: it needs Python 3.11 or newer, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+CONSTRAINTS = .ci/constraints.txt
+DEMO = build/demo
+
+.PHONY: demo test check fix bench clean
+
+demo: $(VENV)/.local
+	@mkdir -p $(DEMO)
+	$(BIN)/tokenmill run sentences --model demo -o $(DEMO)/answers.jsonl --runs-dir $(DEMO)/runs
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(TESTS)
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/local_engine.py
+	$(BIN)/python benchmarks/million.py
+	$(BIN)/python benchmarks/crash.py
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=24"
+
+# torch goes first and exactly: a wider range may fetch another build and gigabytes with it.
+$(VENV)/.torch: $(VENV)/bin/python $(CONSTRAINTS)
+	$(PIP) install "$$(grep '^torch==' $(CONSTRAINTS))"
+	@touch $@
+
+$(VENV)/.local: $(VENV)/.torch pyproject.toml
+	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[local]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,29 @@
+"""What some tests need beyond Python: missing, they skip with the reason, unless TOKENMILL_REQUIRE names it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import pytest
+
+
+def require(name: str) -> None:
+    """Skips the test if `name` is missing here; fails it instead if TOKENMILL_REQUIRE lists `name`."""
+    reason = _missing(name)
+    if reason is None:
+        return
+    if name in os.environ.get("TOKENMILL_REQUIRE", "").split(","):
+        pytest.fail(f"TOKENMILL_REQUIRE names {name}, but {reason}")
+    pytest.skip(reason)
+
+
+def _missing(name: str) -> str | None:
+    if name == "strace":
+        return None if shutil.which("strace") else "strace is not installed"
+    if name == "root":
+        return None if os.geteuid() == 0 else "only root may mount a file system"
+    if name == "linux":
+        return None if sys.platform == "linux" else "this behaviour is Linux's"
+    raise AssertionError(f"nothing is known about a requirement {name!r}")
