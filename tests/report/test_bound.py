@@ -67,6 +67,21 @@ def test_a_window_is_two_seconds_or_a_twentieth_of_the_run() -> None:
     assert [device.decode for device in found] == pytest.approx([10 + 100 / 2, 10 + 100 / 5])
 
 
+def test_a_burst_at_the_end_is_in_a_window() -> None:
+    """The best window may be one that only ends where a rate changes."""
+    attempts = [attempt(0, 0.0, 10.0, tokens=100, width=2.0), attempt(1, 9.0, 1.0, tokens=100, width=2.0)]
+
+    assert bound(facts(2, node(2)), attempts).devices[0].decode == pytest.approx(10 + 100 / 2)
+
+
+def test_all_of_the_work_time_is_a_window_too() -> None:
+    """Bursts at both ends of three seconds of work: no window of two holds both, yet the whole does."""
+    attempts = [attempt(0, 5.0, 3.0, tokens=30, width=2.0)]
+    attempts += [attempt(row, start, 0.5, tokens=60, width=2.0) for row, start in ((1, 5.0), (2, 7.5))]
+
+    assert bound(facts(3, node(2)), attempts).devices[0].decode == pytest.approx(150 / 3)
+
+
 def test_failed_work_shows_rates_but_is_no_work_to_do() -> None:
     """The bound counts the tokens of answers only."""
     failed = attempt(0, 0.0, 10.0, outcome="failed")
