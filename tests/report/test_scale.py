@@ -6,7 +6,6 @@ import tracemalloc
 from collections.abc import Iterator
 
 from report.scripted import attempt, facts, node
-
 from tokenmill.event import Attempt
 from tokenmill.report.certificate import certify
 
