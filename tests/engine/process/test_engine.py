@@ -10,9 +10,12 @@ import psutil
 import pytest
 
 from engine.process.local_stories import LONG, OPTIONS, Told, answer, ask, make_engine, opened, stream, worker_of
-from tokenmill.cluster import EngineFacts, EngineOptions
+from tokenmill.cluster import EngineFacts, EngineOptions, Node
+from tokenmill.engine.local.session import load_session
+from tokenmill.engine.local.settings import make_plan
+from tokenmill.engine.local.wire import Submit
 from tokenmill.errors import EngineError, TokenmillError
-from tokenmill.request import Chunk, Message, Request, Sampling
+from tokenmill.request import Message, Request, Sampling
 
 PROMPTS = [f"prompt {'x' * number}" for number in range(9)]
 
@@ -98,34 +101,34 @@ def test_cancelling_the_task_frees_the_slot(model_folder: Path) -> None:
     assert asyncio.run(story()) == [1] * 5
 
 
-@pytest.mark.parametrize(
-    ("request_", "kind", "words"),
-    [
-        (ask("x" * 5000), "too_long", "5000 tokens"),
-        (ask("a", stop=("",)), "refused", "empty stop string"),
-        (ask("a", 0), "refused", "max_tokens 0"),
-        (ask("\ud800"), "refused", "Unicode"),
-        (Request(row=0, custom_id="a", messages=(Message("user", "hi"),)), "refused", "template"),
-        (Request(row=0, custom_id="a", prompt="a", sampling=Sampling(seed=2**70)), "refused", "64 bits"),
-    ],
-    ids=["too long", "empty stop", "no tokens", "surrogate", "no chat template", "endless seed"],
-)
-def test_a_request_that_cant_be_answered_fails_alone(
-    model_folder: Path, request_: Request, kind: str, words: str
-) -> None:
-    """A refusal names its reason; the engine and the requests beside it go on."""
+UNANSWERABLE = [
+    (ask("x" * 5000), "too_long", "5000 tokens"),
+    (ask("a", stop=("",)), "refused", "empty stop string"),
+    (ask("a", 0), "refused", "max_tokens 0"),
+    (ask("\ud800"), "refused", "Unicode"),
+    (Request(row=0, custom_id="a", messages=(Message("user", "hi"),)), "refused", "template"),
+    (Request(row=0, custom_id="a", prompt="a", sampling=Sampling(seed=2**70)), "refused", "64 bits"),
+]
 
-    async def story() -> tuple[EngineError, Told]:
+
+def test_a_request_that_cant_be_answered_fails_alone(model_folder: Path) -> None:
+    """A refusal names its class and its reason; the engine and the requests beside it go on."""
+
+    async def story() -> tuple[list[EngineError], Told]:
         async with opened(model_folder) as engine:
             beside = asyncio.create_task(answer(engine, ask("beside")))
-            with pytest.raises(EngineError) as caught:
-                await answer(engine, request_)
-            return caught.value, await beside
+            errors = []
+            for request, _, _ in UNANSWERABLE:
+                with pytest.raises(EngineError) as caught:
+                    await answer(engine, request)
+                errors.append(caught.value)
+            return errors, await beside
 
-    error, beside = asyncio.run(story())
+    errors, beside = asyncio.run(story())
 
-    assert error.kind == kind
-    assert words in error.message
+    assert [error.kind for error in errors] == [kind for _, kind, _ in UNANSWERABLE]
+    for error, (_, _, words) in zip(errors, UNANSWERABLE, strict=True):
+        assert words in error.message
     assert beside.end.usage.output_tokens == 24
 
 
@@ -194,15 +197,17 @@ def test_a_model_that_changed_before_loading_is_refused(model_folder: Path, tmp_
     assert psutil.Process().children() == []
 
 
-def test_chunks_come_while_the_answer_is_written(model_folder: Path) -> None:
-    """The first token is there long before the last."""
+def test_one_step_is_one_message(model_folder: Path) -> None:
+    """However many answers a forward pass goes on with, the caller is told once."""
+    load = make_plan(Node(name="one", engine="local", target=str(model_folder)), OPTIONS).load
+    session = load_session(load)
+    requests = [ask(f"a{number}", 3) for number in range(3)]
 
-    async def story() -> Chunk:
-        async with opened(model_folder) as engine:
-            running = stream(engine, ask("long", LONG))
-            first = await anext(running)
-            await running.aclose()
-            assert isinstance(first, Chunk)
-            return first
+    refusals = [session.submit(Submit(key, request, 0)) for key, request in enumerate(requests)]
+    steps = []
+    while session.has_work:
+        steps.append(session.step())
 
-    assert asyncio.run(story()).tokens == 1
+    assert refusals == [None] * 3
+    assert [(step.width, [piece.key for piece in step.pieces]) for step in steps] == [(3, [0, 1, 2])] * 3
+    assert [piece.finish for piece in steps[-1].pieces] == ["length"] * 3

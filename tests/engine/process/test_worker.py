@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.process.local_stories import wait_for_end
 from tokenmill.engine.local import wire
 
 SECONDS = 60
@@ -23,7 +24,7 @@ TOKEN = "the right token"
 def start_worker(token: str = TOKEN) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
     """A worker in a session of its own, and our end of its socket."""
     ours, theirs = socket.socketpair()
-    environment = {wire.SOCKET_VARIABLE: str(theirs.fileno()), wire.TOKEN_VARIABLE: token, "PATH": os.environ["PATH"]}
+    environment = os.environ | {wire.SOCKET_VARIABLE: str(theirs.fileno()), wire.TOKEN_VARIABLE: token}
     with theirs:
         worker = subprocess.Popen(
             [sys.executable, "-m", "tokenmill.engine.local.worker"],
@@ -119,6 +120,37 @@ def test_signals_meant_for_the_job_are_ignored(tmp_path: Path) -> None:
     assert str(tmp_path) in message.message
 
 
+PARENT = """
+import os, subprocess, sys
+worker = subprocess.Popen([sys.executable, "-m", "tokenmill.engine.local.worker"], pass_fds=(int(sys.argv[1]),))
+sys.stdout.write(f"{worker.pid}\\n")
+sys.stdout.flush()
+worker.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_it_ends_with_its_parent_even_if_its_socket_stays_open(tmp_path: Path) -> None:
+    """Native code that holds the interpreter for long can't keep an orphan alive: the kernel ends it."""
+    ours, theirs = socket.socketpair()
+    environment = os.environ | {wire.SOCKET_VARIABLE: str(theirs.fileno()), wire.TOKEN_VARIABLE: TOKEN}
+    with ours, theirs:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, str(theirs.fileno())],
+            env=environment,
+            pass_fds=(theirs.fileno(),),
+            stdout=subprocess.PIPE,
+        )
+        with parent:
+            assert parent.stdout is not None
+            worker = int(parent.stdout.readline())
+            ours.sendall(wire.encode(wire.Hello(TOKEN)) + wire.encode(load(tmp_path)))
+            ours.recv(65536)  # it is past its start
+            parent.kill()
+
+        assert wait_for_end(worker)
+
+
 def test_started_by_hand_it_says_what_is_missing() -> None:
     """Without a socket a worker explains itself instead of showing a traceback."""
     result = subprocess.run(
@@ -135,3 +167,14 @@ def test_nothing_heavy_is_imported_before_the_greeting() -> None:
     code = "import sys, tokenmill.engine.local.worker; print({'torch', 'numpy', 'asyncio'} & set(sys.modules))"
 
     assert subprocess.check_output([sys.executable, "-c", code]) == b"set()\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is a call of Linux")
+def test_its_memory_is_never_dumped() -> None:
+    """Neither to a file nor to a program, or prompts would lie about on disk after a crash."""
+    code = (
+        "import ctypes, resource; from tokenmill.engine.local.worker import isolate; isolate();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3))"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"(0, 0) 0\n"

@@ -146,7 +146,7 @@ class LocalEngine:
 
     def _lost(self, worker: WorkerProcess) -> None:
         """The worker ended by itself; every request in flight fails with the cause."""
-        if self._worker is worker:
+        if self._worker is worker and not worker.ended.cancelled():
             self._worker = None
             self._drop(worker.ended.result())
 

@@ -50,30 +50,30 @@ class WorkerProcess:
     async def start(cls, environment: Mapping[str, str], receive: Callable[[FromWorker], None]) -> WorkerProcess:
         """Starts a worker and greets it; an `OSError` if the system can't start any process."""
         token = secrets.token_hex(32)
-        output = _OutputTail()
-        ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # what lies in the current directory must not take the place of a module
-                "-m",
-                "tokenmill.engine.local.worker",
-                env={**environment, SOCKET_VARIABLE: str(theirs.fileno()), TOKEN_VARIABLE: token},
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output.write_end,
-                stderr=output.write_end,
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            output.close()
-            raise
-        finally:
-            theirs.close()
-            output.close_write_end()
         link = _Link(receive)
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+            output = _OutputTail()
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",  # what lies in the current directory must not take the place of a module
+                    "-m",
+                    "tokenmill.engine.local.worker",
+                    env={**environment, SOCKET_VARIABLE: str(theirs.fileno()), TOKEN_VARIABLE: token},
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output.write_end,
+                    stderr=output.write_end,
+                    start_new_session=True,
+                )
+            except BaseException:
+                link.close()
+                output.close()
+                raise
+            finally:
+                output.close_write_end()
         output.watch()
         worker = cls(process, link, output)
         worker.send(Hello(token))

@@ -114,6 +114,8 @@ def isolate() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_DUMPABLE, 0)  # the limit alone doesn't hold where dumps are piped to a program
+        # The parent is in fact the thread that started this process: it must live as long as the engine, as a
+        # thread with an event loop does. A parent that is already gone has closed the socket, which is seen as well.
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
