@@ -10,8 +10,9 @@ from tokenmill.cli.carry_out import print_certificate
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
 from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.prepare import RECORD
+from tokenmill.driver.session import settings_of
 from tokenmill.errors import UsageError
-from tokenmill.record.folder import find, runs_folder
+from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.store import Record
 from tokenmill.report import as_json as json_report
 
@@ -32,7 +33,7 @@ def command(run: str, runs_dir: Path | None, as_json: bool) -> None:
     try:
         if not record.sessions():
             raise UsageError(f"run {folder.name} never began; start it with: tokenmill resume {folder.name}")
-        certificate = certificate_of(record, folder.parent)
+        certificate = certificate_of(record, folder.parent, settings_of(read_manifest(folder)))
     finally:
         record.close()
     if as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from tokenmill.driver.options import Settings
 from tokenmill.driver.station import Phase
 from tokenmill.errors import UsageError
 from tokenmill.record.atomic import whole_file
@@ -16,11 +17,11 @@ from tokenmill.report.facts import Arrivals, DevicePace, NodeFacts, RunFacts, Se
 PACES = "paces.json"
 
 
-def certificate_of(record: Record, runs: Path) -> Certificate:
+def certificate_of(record: Record, runs: Path, settings: Settings) -> Certificate:
     """Certifies a run. What it showed of its devices is kept beside the runs, for the bounds of later ones."""
     known = read_paces(runs)
-    certificate = certify(facts_of(record, known), record.attempts())
-    best = merge_all(known, tuple(certificate.paces))
+    certificate = certify(facts_of(record, known, settings), record.attempts())
+    best = merge_all(known, certificate.paces)
     if best != known:
         write_paces(runs, best)
     return certificate
@@ -41,15 +42,15 @@ def write_paces(runs: Path, paces: tuple[DevicePace, ...]) -> None:
         file.write(msgspec.json.format(msgspec.json.encode(paces), indent=1) + b"\n")
 
 
-def facts_of(record: Record, stored: tuple[DevicePace, ...]) -> RunFacts:
-    """What the report needs to know besides the attempts."""
+def facts_of(record: Record, stored: tuple[DevicePace, ...], settings: Settings) -> RunFacts:
+    """What the report needs to know besides the attempts; strategy `sequential` asks for one at a time."""
     counts = record.counts()
     sessions = tuple(Session(0.0, session.ended or 0.0) for session in record.sessions())
     nodes = _nodes(record)
     return RunFacts(
         nodes=nodes,
         sessions=sessions,
-        width_asked=sum(node.slots for node in nodes),
+        width_asked=1 if settings.strategy == "sequential" else sum(node.slots for node in nodes),
         rows_total=counts.rows,
         answered=counts.answered,
         failed=counts.failed,

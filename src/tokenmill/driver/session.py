@@ -122,11 +122,11 @@ def _execute(
             try:
                 stopped_by = asyncio.run(_drive(record, manifest, settings, stations, source, watcher, on_start))
             except TokenmillError as error:
-                if isinstance(error, UsageError):
+                if not record.has_attempts():  # nothing was sent: the error itself is the outcome
                     raise
                 stopped_by = str(error)
     counts = record.counts()
-    certificate = certificate_of(record, folder.parent) if record.sessions() else None
+    certificate = certificate_of(record, folder.parent, settings) if record.sessions() else None
     output = None if counts.unfinished else _export(record, manifest, folder, settings)
     return Outcome(
         folder=folder,

@@ -208,6 +208,11 @@ class Record:
         failed = dict(self._connection.execute("SELECT kind, count(*) FROM failure GROUP BY kind ORDER BY kind"))
         return Counts(rows=rows, answered=answered, failed=failed)
 
+    def has_attempts(self) -> bool:
+        """Whether anything was ever sent."""
+        (found,) = self._connection.execute("SELECT EXISTS (SELECT 1 FROM attempt)").fetchone()
+        return bool(found)
+
     def attempts(self) -> Iterator[Attempt]:
         """All attempts, by session and time of dispatch."""
         for values in self._connection.execute(f"{_ATTEMPT} ORDER BY session, dispatched, id"):
