@@ -295,7 +295,6 @@ class _Simulation:
         """Takes the flight off its node and starts the next one there."""
         host = flight.host
         flight.is_live = False
-        host.flights.pop(flight.row, None)
         if flight.started is None:
             if flight in host.waiting:
                 host.waiting.remove(flight)
@@ -316,6 +315,7 @@ class _Simulation:
     def _note(self, flight: _Flight, outcome: str, kind: str = "") -> None:
         """Closes the flight and keeps it as the record would; its first token comes after the overhead."""
         del self.flights[flight.row]
+        flight.host.flights.pop(flight.row, None)
         facts = flight.host.facts
         first = None if flight.started is None else flight.started + facts.overhead + 1 / facts.speed
         self.attempts.append(

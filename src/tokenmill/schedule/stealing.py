@@ -88,7 +88,7 @@ class _Victims:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, int, Worker]] = []  # -length, node, slot, worker
+        self._heap: list[tuple[int, int, Worker]] = []  # -length, number, worker
         self._grown: dict[Worker, None] = {}
         self._entered: dict[Worker, int] = {}
 
@@ -101,7 +101,7 @@ class _Victims:
             self._enter(worker)
         self._grown.clear()
         while self._heap:
-            length, node, slot, worker = self._heap[0]
+            length, number, worker = self._heap[0]
             now = len(worker.lane)
             if self._entered.get(worker) != -length or not now:
                 heappop(self._heap)
@@ -109,7 +109,7 @@ class _Victims:
                     self._entered.pop(worker, None)
             elif now != -length:
                 self._entered[worker] = now
-                heapreplace(self._heap, (-now, node, slot, worker))
+                heapreplace(self._heap, (-now, number, worker))
             else:
                 return worker
         return None
@@ -118,4 +118,4 @@ class _Victims:
         length = len(worker.lane)
         if length > self._entered.get(worker, 0):
             self._entered[worker] = length
-            heappush(self._heap, (-length, worker.node, worker.slot, worker))
+            heappush(self._heap, (-length, worker.number, worker))

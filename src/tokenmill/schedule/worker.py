@@ -9,12 +9,14 @@ from tokenmill.schedule.lane import Lane
 class Worker:
     """One slot: its queue, how many rows it has in flight, and how many it stole.
 
-    `places` is one, plus its share of the node's look-ahead, so a node never has more than slots + look_ahead.
+    `number` counts the workers of a crew in the order in which they joined, the lost ones too. `places` is one, plus
+    its share of the node's look-ahead, so a node never has more than slots + look_ahead.
     """
 
-    __slots__ = ("busy", "gone", "lane", "node", "places", "slot", "steals")
+    __slots__ = ("busy", "gone", "lane", "node", "number", "places", "slot", "steals")
 
-    def __init__(self, node: int, slot: int, places: int) -> None:
+    def __init__(self, number: int, node: int, slot: int, places: int) -> None:
+        self.number = number
         self.node = node
         self.slot = slot
         self.places = places
@@ -36,6 +38,7 @@ class Crew:
     def __init__(self, expect: int | None = None) -> None:
         self.workers: list[Worker] = []
         self.pool = Lane()
+        self._joined = 0
         self._running: dict[int, Worker] = {}
         self._is_block = expect is not None
         self._to_come = expect or 0
@@ -46,7 +49,8 @@ class Crew:
         """One worker per slot, which share the look-ahead as evenly as it goes."""
         assert all(worker.node != up.node for worker in self.workers), f"node {up.node} is up already"
         share, rest = divmod(up.look_ahead, up.slots)
-        new = [Worker(up.node, slot, 1 + share + (slot < rest)) for slot in range(up.slots)]
+        new = [Worker(self._joined + slot, up.node, slot, 1 + share + (slot < rest)) for slot in range(up.slots)]
+        self._joined += up.slots
         self.workers += new
         return new
 
