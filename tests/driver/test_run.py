@@ -21,7 +21,7 @@ class Interrupter:
     def __init__(self) -> None:
         self.sent = False
 
-    def watch(self, progress: Progress, now: float) -> None:  # noqa: ARG002
+    def watch(self, progress: Progress, now: float) -> None:
         if progress.answered >= 3 and not self.sent:
             self.sent = True
             signal.raise_signal(signal.SIGINT)

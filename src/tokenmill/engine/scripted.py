@@ -107,7 +107,8 @@ class ScriptedEngine:
 
     def survey(self) -> EngineFacts:
         script = self._script
-        digest = hashlib.sha256(msgspec.json.encode(script)).hexdigest()[:32]
+        said = [script.seed, script.answer, script.answers, script.tokens, script.rule]  # timing shapes no answer
+        digest = hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:32]
         return EngineFacts(
             model="scripted",
             digest=digest,
