@@ -9,8 +9,8 @@ from pathlib import Path
 import jinja2
 
 from tokenmill.engine.local.files import BadModel, find_file, read_bytes, read_object
-from tokenmill.engine.local.sandbox import SOURCE_LIMIT, Exhausted, Sandbox, metered
-from tokenmill.engine.local.tokenizer import token_text
+from tokenmill.engine.local.meter import Exhausted, metered
+from tokenmill.engine.local.sandbox import SOURCE_LIMIT, Sandbox
 from tokenmill.errors import TokenmillError
 from tokenmill.request import Message
 
@@ -97,8 +97,15 @@ def read_template(folder: Path, now: Callable[[], datetime] = datetime.now) -> C
     if found is None:
         return None
     source, place = found
-    tokens = {name: token_text(settings.get(name)) for name in SPECIAL_TOKENS}
+    tokens = {name: _token_text(settings.get(name)) for name in SPECIAL_TOKENS}
     return ChatTemplate(source, place, {name: text for name, text in tokens.items() if text is not None}, now)
+
+
+def _token_text(value: object) -> str | None:
+    """A special token as tokenizer_config.json writes it: a text, or an object with its `content`."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
 
 
 def _find_source(folder: Path, settings: Mapping[str, object]) -> tuple[str, str] | None:

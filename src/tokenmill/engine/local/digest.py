@@ -28,7 +28,7 @@ SMALL_FILES = (
 )
 
 
-def digest(folder: Path, index: WeightIndex, full_limit: int = FULL_LIMIT) -> str:
+def digest(folder: Path, index: WeightIndex, full_limit: int = FULL_LIMIT, block: int = BLOCK) -> str:
     """The digest of the model in `folder` as 64 hexadecimal digits."""
     total = hashlib.sha256()
     for name in SMALL_FILES:
@@ -37,20 +37,20 @@ def digest(folder: Path, index: WeightIndex, full_limit: int = FULL_LIMIT) -> st
             total.update(f"{name}\0{hashlib.sha256(read_bytes(path)).hexdigest()}\n".encode())
     in_full = sum(header.size for _, header in index.headers) <= full_limit
     for path, header in index.headers:
-        content = _hash_weights(path, header, in_full)
+        content = _hash_weights(path, header, None if in_full else block)
         total.update(f"{path.name}\0{header.size}\0{hashlib.sha256(header.raw).hexdigest()}\0{content}\n".encode())
     return total.hexdigest()
 
 
-def _hash_weights(path: Path, header: Header, in_full: bool) -> str:
+def _hash_weights(path: Path, header: Header, block: int | None) -> str:
     try:
         with path.open("rb") as file:
-            if in_full:
+            if block is None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
             found = hashlib.sha256()
-            for block in range(BLOCKS):
-                file.seek(max(0, header.size - BLOCK) * block // (BLOCKS - 1))
-                found.update(file.read(BLOCK))
+            for at in range(BLOCKS):
+                file.seek(max(0, header.size - block) * at // (BLOCKS - 1))
+                found.update(file.read(block))
             return found.hexdigest()
     except OSError as error:
         raise BadModel(f"{path}: can't be read ({error.strerror})") from error

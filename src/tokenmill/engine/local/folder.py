@@ -34,12 +34,12 @@ def resolve(target: str) -> Path:
     """The folder of a model: the bundled `demo`, an existing folder, or a model of the hub, downloaded if need be."""
     if target == DEMO:
         return _demo()
-    path = Path(target).expanduser()
     try:
-        if path.is_dir():
+        path = Path(target).expanduser()
+        if target and path.is_dir():
             return path
-        is_file = path.exists()
-    except (OSError, ValueError) as error:
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:
         raise UnknownModel(
             f"model {target!r} can't be a path ({error}); name a folder, org/name or {DEMO!r}"
         ) from error

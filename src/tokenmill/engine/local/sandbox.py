@@ -1,12 +1,10 @@
 """Rendering of templates that anyone may have written: no way out, and an end to time, memory and output.
 
 Jinja's immutable sandbox keeps a template from attributes and changes. It doesn't keep it from a loop of 10^15 rounds
-or a string of 1 GB, so a `Meter` does:
+or a string of 1 GB, so a `Meter` does, and this environment leads everything past it:
 
-- Steps: every line that runs during a rendering, in the template or in Jinja, is counted by a trace function.
-- Size: whatever makes values larger than its operands (lists, `+`, `~`, `*`, joins, filters, calls, output) is measured
-  before or after, with everything inside it, against one allowance for the whole rendering. As no value can be large,
-  the operations on values, which run in C and count as one step, can't be slow.
+- Whatever makes a value larger than its operands (lists, `+`, `~`, `*`, joins, filters, calls, output) is measured,
+  before it is made where it may be much larger.
 - Filters and methods are those that model templates use. Others (`center`, `format`, ...) don't exist here.
 
 Nothing is computed while compiling, as that would escape the meter.
@@ -15,119 +13,46 @@ Nothing is computed while compiling, as that would escape the meter.
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from types import FrameType
 from typing import Any
 
 import jinja2
 from jinja2 import nodes, pass_context
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-SOURCE_LIMIT = 1 << 17
-STEP_LIMIT = 1_000_000
-#: Seconds of processor time, for what steps don't measure well.
-TIME_LIMIT = 10.0
-SIZE_LIMIT = 1 << 22
-#: What a character of input adds to the allowance: templates copy their input a few times.
-SIZE_PER_INPUT = 32
-WHOLE_BITS = 128
-ELEMENT_SIZE = 16
+from tokenmill.engine.local.meter import ELEMENT_SIZE, METER, WHOLE_BITS, Exhausted
 
-FILTERS = frozenset(
-    "abs capitalize count d default dictsort e escape first float indent int items join last length list lower "
-    "map max min reject rejectattr replace reverse safe select selectattr sort string title tojson trim unique "
-    "upper".split()
-)
+SOURCE_LIMIT = 1 << 17
+
+_FILTERS = """
+    abs capitalize count d default dictsort e escape first float indent int items join last length list lower map max
+    min reject rejectattr replace reverse safe select selectattr sort string title tojson trim unique upper
+"""
+_TEXT_METHODS = """
+    capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace
+    istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit rstrip
+    split splitlines startswith strip swapcase title upper
+"""
+FILTERS = frozenset(_FILTERS.split())
 METHODS: Mapping[type, frozenset[str]] = {
-    str: frozenset(
-        "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric "
-        "isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition "
-        "rsplit rstrip split splitlines startswith strip swapcase title upper".split()
-    ),
-    dict: frozenset("copy get items keys values".split()),
-    list: frozenset("copy count index".split()),
-    tuple: frozenset("count index".split()),
+    str: frozenset(_TEXT_METHODS.split()),
+    dict: frozenset(("copy", "get", "items", "keys", "values")),
+    list: frozenset(("copy", "count", "index")),
+    tuple: frozenset(("count", "index")),
     int: frozenset(),
     float: frozenset(("is_integer",)),
 }
 
 
-_HERE = globals()
-
-
-class Exhausted(BaseException):
-    """A rendering went over a limit. Not an `Exception`, so that nothing in between can take it for another fault."""
-
-
-class Meter:
-    """What one rendering may still use."""
-
-    def __init__(self, input_size: int) -> None:
-        self._steps = 0
-        self._size = SIZE_LIMIT + SIZE_PER_INPUT * input_size
-        self._deadline = time.thread_time() + TIME_LIMIT
-
-    def charge(self, size: int) -> None:
-        self._size -= size
-        if self._size < 0:
-            raise Exhausted("it makes more text than any prompt needs")
-
-    def measure(self, value: object) -> None:
-        """Charges for a value and everything in it, as often as it is in it."""
-        if isinstance(value, str):
-            self.charge(len(value))
-        elif isinstance(value, list | tuple):
-            self.charge(ELEMENT_SIZE * len(value))
-            for item in value:
-                self.measure(item)
-        elif isinstance(value, dict):
-            self.charge(2 * ELEMENT_SIZE * len(value))
-            for key, item in value.items():
-                self.measure(key)
-                self.measure(item)
-        elif isinstance(value, int) and value.bit_length() > WHOLE_BITS:
-            raise Exhausted(f"it computes with numbers of more than {WHOLE_BITS} bits")
-
-    def count_step(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
-        """The trace function of a rendering; what happens in this module counts by size instead."""
-        if frame.f_globals is _HERE:
-            return None
-        self._steps += 1
-        if self._steps > STEP_LIMIT:
-            raise Exhausted(f"it takes more than {STEP_LIMIT} steps")
-        if self._steps % 256 == 0 and time.thread_time() > self._deadline:
-            raise Exhausted(f"it takes more than {TIME_LIMIT:.0f} seconds")
-        return self.count_step
-
-
-_METER: ContextVar[Meter] = ContextVar("meter of the rendering")
-
-
-@contextmanager
-def metered(input_size: int) -> Iterator[Meter]:
-    """Everything inside is measured; `input_size` is the size of what the template is given, in characters."""
-    meter, tracer = Meter(input_size), sys.gettrace()
-    token = _METER.set(meter)
-    sys.settrace(meter.count_step)
-    try:
-        yield meter
-    finally:
-        sys.settrace(tracer)
-        _METER.reset(token)
-
-
 def _concat(parts: Iterable[str]) -> str:
     found = list(parts)
-    _METER.get().charge(sum(map(len, found)))
+    METER.get().charge(sum(map(len, found)))
     return "".join(found)
 
 
@@ -137,7 +62,7 @@ def _text(value: object) -> str:
         return value
     if value is not None and not isinstance(value, int | float | list | tuple | dict | Undefined):
         raise TypeError(f"a {type(value).__name__} can't be written as text")
-    _METER.get().measure(value)
+    METER.get().measure(value)
     return str(value)
 
 
@@ -149,7 +74,7 @@ def _finalize(_context: Context, value: object) -> str:
 @pass_context
 def _measured(_context: Context, value: object) -> object:
     """The filter behind every list, tuple and dict that a template writes out."""
-    _METER.get().measure(value)
+    METER.get().measure(value)
     return value
 
 
@@ -183,7 +108,7 @@ def _tojson(
 def _charged(parts: Iterable[str]) -> Iterator[str]:
     """Parts that are charged for while they are made: separators and indents may outweigh the value."""
     for part in parts:
-        _METER.get().charge(len(part))
+        METER.get().charge(len(part))
         yield part
 
 
@@ -234,13 +159,15 @@ class _Measuring(NodeTransformer):
 
     def _filter(self, place: nodes.Node, value: nodes.Expr, name: str) -> nodes.Filter:
         found = nodes.Filter(value, name, [], [], None, None, lineno=place.lineno)
-        return found.set_environment(place.environment)
+        assert place.environment is not None, "parsed nodes have their environment"
+        found.set_environment(place.environment)
+        return found
 
 
 class _Namespace(Namespace):
     """Without names that mean something to Python or Jinja."""
 
-    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: N805  # a template may name an attribute `self`
+    def __init__(*args: Any, **kwargs: Any) -> None:  # a template may name an attribute `self`
         self, *given = args
         found = dict(*given, **kwargs)
         for name in found:
@@ -250,6 +177,9 @@ class _Namespace(Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         _check_name(name)
         super().__setitem__(name, value)
+
+    def __repr__(self) -> str:
+        raise TypeError("a namespace can't be written as text")
 
 
 def _check_name(name: object) -> None:
@@ -264,8 +194,8 @@ def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment of all templates. Templates must be rendered inside `metered`."""
 
-    concat = staticmethod(_concat)  # type: ignore[assignment]  # looked up on the environment, as a function
-    intercepted_binops = frozenset("+ * ** %".split())
+    concat = staticmethod(_concat)  # Jinja looks it up on the environment
+    intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
         super().__init__(
@@ -302,7 +232,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     ) -> Any:
         if name not in FILTERS:
             raise jinja2.TemplateRuntimeError(f"there is no filter {name!r}; known: {', '.join(sorted(FILTERS))}")
-        meter, args, kwargs = _METER.get(), args or (), kwargs or {}
+        meter, args, kwargs = METER.get(), args or (), kwargs or {}
         if name in ("join", "list") and isinstance(value, Iterator):
             value = list(value)
         for operand in (value, *args, *kwargs.values()):
@@ -315,7 +245,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return found
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        owner, meter = getattr(__obj, "__self__", None), _METER.get()
+        owner, meter = getattr(__obj, "__self__", None), METER.get()
         if isinstance(owner, str):
             if __obj.__name__ == "join":
                 args = ([_text(item) for item in args[0]],)
@@ -326,7 +256,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return found
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        meter = _METER.get()
+        meter = METER.get()
         meter.measure(left)
         meter.measure(right)
         match operator, left, right:

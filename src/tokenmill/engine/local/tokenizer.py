@@ -1,20 +1,19 @@
 """Text to tokens and back, by the tokenizers library and a folder's tokenizer.json, which runs no code.
 
-Prompts become the same tokens as `tokenizer(text)` of transformers makes: with the special tokens that the
-post-processor adds, unless tokenizer_config.json says `add_bos_token` or `add_eos_token`, which then decide.
+Prompts become the same tokens as `tokenizer(text)` of transformers 5 makes: special tokens are those that the file's
+post-processor adds, whatever `add_bos_token` of tokenizer_config.json says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import tokenizers
-from tokenizers.processors import TemplateProcessing
 
 from tokenmill.engine.local.decoding import ByteLevelDecoder, IncrementalDecoder, WindowDecoder
-from tokenmill.engine.local.files import BadModel, find_file, read_bytes, read_object
+from tokenmill.engine.local.files import BadModel, find_file, read_bytes
 from tokenmill.errors import TokenmillError
 
 #: Parts of decoders that look back only, which is what streaming relies on. `ByteLevel` is streamed alone.
@@ -32,8 +31,6 @@ class Tokenizer:
         path = find_file(folder, "tokenizer.json")
         if path is None:
             raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
-        settings_path = find_file(folder, "tokenizer_config.json")
-        settings = read_object(settings_path) if settings_path else {}
         try:
             self._inner = tokenizers.Tokenizer.from_buffer(read_bytes(path))
         except ValueError as error:
@@ -41,7 +38,6 @@ class Tokenizer:
         self._inner.no_truncation()
         self._inner.no_padding()
         _check_vocabulary(path, self._inner, vocab)
-        _set_ends(path, self._inner, settings)
         added = self._inner.get_added_tokens_decoder().values()
         self._special = frozenset(token.content for token in added if token.special)
         self._visible: dict[int, str | None] = {}
@@ -55,7 +51,7 @@ class Tokenizer:
             raise BadText(f"character {error.start} is half of a surrogate pair; send valid Unicode") from error
         try:
             ids: list[int] = self._inner.encode(text, add_special_tokens=add_special).ids
-        except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+        except Exception as error:  # the library raises nothing narrower
             raise BadText(f"the tokenizer can't encode the text ({error})") from error
         return ids
 
@@ -88,33 +84,6 @@ def _check_vocabulary(path: Path, inner: tokenizers.Tokenizer, vocab: int) -> No
             f"{path}: token {last!r} has id {ids[last]}, but config.json has a vocab_size of {vocab}; "
             "take tokenizer and weights of the same model"
         )
-
-
-def _set_ends(path: Path, inner: tokenizers.Tokenizer, settings: Mapping[str, object]) -> None:
-    """Puts `add_bos_token` and `add_eos_token` into force, as transformers does where one of them is stated."""
-    if "add_bos_token" not in settings and "add_eos_token" not in settings:
-        return
-    sides: dict[str, list[tuple[str, int]]] = {}
-    for name in ("bos_token", "eos_token"):
-        token = token_text(settings.get(name))
-        sides[name] = []
-        if settings.get(f"add_{name}") is True and token is not None:
-            number = inner.token_to_id(token)
-            if number is None:
-                raise BadModel(f"{path}: add_{name} asks for {token!r}, which isn't in the vocabulary")
-            sides[name].append((token, number))
-    special = sides["bos_token"] + sides["eos_token"]
-    inner.post_processor = TemplateProcessing(
-        single=[*(token for token, _ in sides["bos_token"]), "$A", *(token for token, _ in sides["eos_token"])],
-        special_tokens=special,
-    )
-
-
-def token_text(value: object) -> str | None:
-    """A special token as tokenizer_config.json writes it: a text, or an object with its `content`."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
 
 
 def _decoder_kind(path: Path, inner: tokenizers.Tokenizer) -> type[ByteLevelDecoder] | type[WindowDecoder]:
