@@ -28,7 +28,8 @@ class Static:
                 owner = crew.add(self._rank(row, length))
                 return crew.fill(owner) if owner else []
             case Finished(row=row) | Failed(row=row) | Cancelled(row=row):
-                crew.deal()
+                if crew.pool and crew.workers:
+                    crew.deal()
                 worker = crew.ended(row)
                 return crew.fill(worker) if worker else []
             case NodeUp():

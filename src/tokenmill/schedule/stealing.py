@@ -56,7 +56,8 @@ class Stealing:
         return self._fill(next(iter(self._idle))) if self._idle else []
 
     def _deal_pool(self) -> None:
-        if self._crew.deal():
+        if self._crew.pool and self._crew.workers:
+            self._crew.deal()
             for owner in self._crew.workers:
                 self._victims.grew(owner)
 

@@ -245,10 +245,10 @@ class Supervisor:
         while self._retries and self._retries[0][0] <= time:
             self._arrive_again(heappop(self._retries)[1], time)
         while self._deadlines and self._deadlines[0][0] <= time:
-            ward = self._wards[heappop(self._deadlines)[1]]
-            if ward.state == DOWN and ward.deadline <= time:
-                self._orphans.extend(ward.suspects)
-                ward.suspects.clear()
+            deadline, node = heappop(self._deadlines)
+            if self._is_awaited(deadline, node):
+                self._orphans.extend(self._wards[node].suspects)
+                self._wards[node].suspects.clear()
         if self._orphans:
             self._rehome(time)
 
@@ -262,10 +262,17 @@ class Supervisor:
 
     def _arm(self) -> None:
         """Asks to be woken for the earliest wait, unless that was asked already."""
-        due = min(waits[0][0] for waits in (self._retries, self._deadlines) if waits)
-        if self._armed is None or due < self._armed:
+        while self._deadlines and not self._is_awaited(*self._deadlines[0]):
+            heappop(self._deadlines)
+        due = min((waits[0][0] for waits in (self._retries, self._deadlines) if waits), default=None)
+        if due is not None and (self._armed is None or due < self._armed):
             self._armed = due
             self._actions.append(WakeAt(due))
+
+    def _is_awaited(self, deadline: float, node: int) -> bool:
+        """False for the deadline of a node that came back, or was lost again since."""
+        ward = self._wards[node]
+        return ward.state == DOWN and ward.deadline == deadline
 
 
 def _last(event: Failed) -> str:

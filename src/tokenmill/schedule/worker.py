@@ -79,19 +79,16 @@ class Crew:
         worker.lane.push(rank)
         return worker
 
-    def deal(self) -> bool:
-        """Gives every row of the pool an owner, before a place becomes free; False if there was none to give.
+    def deal(self) -> None:
+        """Begins a new deal: gives every row of the pool an owner, before a place becomes free.
 
         The rows in flight count as the first of the deal, so that early starts don't shift it.
         """
-        if not self.pool or not self.workers:
-            return False
         ranks = self.pool.drain()
         self._turn = sum(worker.busy for worker in self.workers)
         self._deal = self._turn + len(ranks) + self._to_come
         for rank in ranks:
             self._next_owner().lane.push(rank)
-        return True
 
     def spread(self) -> list[Action]:
         """Starts rows of the pool in all free places, one per worker in turn."""

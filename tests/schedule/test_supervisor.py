@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+
+from schedule.stories import arrive, cancelled, failed, finished, numbered, play, sent, up
+from tokenmill.event import FINAL_KINDS, Action, Dispatch, NodeLost, SetAside, WakeAt, Woke
+from tokenmill.schedule import ORDERS, STRATEGIES, RetryPolicy, Supervisor, make
+from tokenmill.schedule.simulate import Faults, Mishap, Outage, SimNode, simulate
+
+PATIENT = RetryPolicy(patience=30.0)
+
+
+def wakes(actions: list[Action]) -> list[float]:
+    return [action.time for action in actions if isinstance(action, WakeAt)]
+
+
+def started(strategy: Supervisor, rows: int, slots: int) -> Supervisor:
+    """The strategy with one node up and as many rows in flight as it takes."""
+    play(strategy, *arrive(*range(rows)), up(0, slots=slots))
+    return strategy
+
+
+# Retries
+
+
+def test_a_failed_row_comes_back_after_its_back_off() -> None:
+    """A transient failure frees the place for another row, and the row is first in line once its wait is over."""
+    strategy = started(make(), 3, 1)
+
+    first = strategy.on_event(failed(0, time=10.0))
+    [due] = wakes(first)
+    woken = strategy.on_event(Woke(due))
+    then = strategy.on_event(finished(1))
+
+    assert sent(first) == [(1, 0)]
+    assert 10.0 <= due <= 11.0
+    assert woken == []
+    assert sent(then) == [(0, 0)]
+
+
+def test_attempts_are_limited() -> None:
+    """After two retries the row is set aside with the kind and text of its last failure."""
+    strategy = started(make(), 1, 1)
+    for lease in (1, 2):
+        [due] = wakes(strategy.on_event(failed(0, lease=lease)))
+        assert sent(strategy.on_event(Woke(due + 1))) == [(0, 0)]
+
+    last = strategy.on_event(failed(0, kind="timeout", lease=3))
+
+    assert last == [SetAside(0, "timeout", "failed 3 times, last with: timeout: told so")]
+
+
+@pytest.mark.parametrize("kind", FINAL_KINDS)
+def test_a_final_failure_gets_no_retry(kind: str) -> None:
+    """Kinds that can't succeed on another attempt set the row aside at once, with their message."""
+    strategy = started(make(), 2, 1)
+
+    assert strategy.on_event(failed(0, kind=kind)) == [SetAside(0, kind, "told so"), Dispatch(1, 0)]
+
+
+def test_back_off_doubles_up_to_its_cap() -> None:
+    """The wait is drawn from 0 to base * 2**n, and never above the cap."""
+    policy = RetryPolicy(retries=9, base=1.0, cap=5.0, reserve=10_000)
+    strategy = make(policy=policy)
+    play(strategy, *arrive(*range(400)), up(0, slots=400))
+    longest = []
+    for lease in range(1, 6):
+        for row in range(400):
+            strategy.on_event(failed(row, lease=lease, time=0.0))
+        longest.append(max(due for due, _ in strategy._retries))
+        strategy.on_event(Woke(10.0))
+
+    assert longest == pytest.approx([1, 2, 4, 5, 5], rel=0.05)
+    assert all(wait <= cap for wait, cap in zip(longest, [1, 2, 4, 5, 5], strict=True))
+
+
+def test_the_seed_decides_the_waits() -> None:
+    """The same seed draws the same back-off, another seed another."""
+    dues = [wakes(started(make(seed=seed), 1, 1).on_event(failed(0))) for seed in (1, 1, 2)]
+
+    assert dues[0] == dues[1] != dues[2]
+
+
+def test_retries_of_a_run_are_limited() -> None:
+    """Beyond the reserve, retries are a share of the answers: a storm sets rows aside instead of doubling the load."""
+    strategy = started(make(policy=RetryPolicy(reserve=3, share=0.5)), 40, 20)
+    storm = [strategy.on_event(failed(row)) for row in range(5)]
+    play(strategy, *[finished(row) for row in (5, 6)])
+    after = [strategy.on_event(failed(row)) for row in (7, 8)]
+
+    given_up = [[action.row for action in each if isinstance(action, SetAside)] for each in (*storm, *after)]
+    assert given_up == [[], [], [], [3], [4], [], [8]]
+    assert "the retries of this run are spent" in next(a.reason for a in storm[3] if isinstance(a, SetAside))
+
+
+def test_one_wake_up_at_a_time() -> None:
+    """A wake-up is asked for only if none that is as early was; an early one is asked for again."""
+    strategy = started(make(seed=4), 9, 3)
+    dues = [wakes(strategy.on_event(failed(row, time=0.0))) for row in range(3)]
+    earliest = min(due for due, _ in strategy._retries)
+
+    asked = [due for each in dues for due in each]
+    assert asked == sorted(asked, reverse=True)
+    assert asked[-1] == earliest
+    assert strategy.on_event(Woke(earliest / 2)) == [WakeAt(earliest)]
+
+
+def test_a_late_answer_of_an_old_lease_is_void() -> None:
+    """An attempt that was given up can't end the next one, nor free its place."""
+    strategy = started(make(), 2, 1)
+    [due] = wakes(strategy.on_event(failed(0, kind="timeout")))
+    play(strategy, finished(1), Woke(due + 1))
+
+    assert strategy.on_event(finished(0, lease=1)) == []
+    strategy.on_event(arrive(5)[0])
+    assert sent(strategy.on_event(finished(0, lease=2))) == [(5, 0)]
+    assert strategy.on_event(finished(0, lease=2)) == []
+
+
+def test_a_cancelled_row_keeps_its_place() -> None:
+    """A cancelled row is as if it had not been sent: next in line, and not charged."""
+    strategy = started(make(), 3, 1)
+
+    for lease in range(1, 6):
+        assert strategy.on_event(cancelled(0, lease=lease)) == [Dispatch(0, 0)]
+
+
+# Crashes
+
+
+def test_a_crash_makes_suspects_that_run_alone() -> None:
+    """After a crash the rows that were in flight run one at a time; then the node takes all its slots again."""
+    strategy = started(make(), 6, 3)
+    crash = play(strategy, *[failed(row, kind="crash") for row in range(3)], NodeLost(1.0, 0))
+    alone = play(strategy, up(0, slots=3, time=2.0), finished(0, lease=2), finished(1, lease=2), finished(2, lease=2))
+
+    assert crash == [[], [], [], [WakeAt(121.0)]]
+    assert [sent(each) for each in alone] == [[(0, 0)], [(1, 0)], [(2, 0)], [(3, 0), (4, 0), (5, 0)]]
+
+
+def test_three_crashes_alone_make_poison() -> None:
+    """A row alone in flight at three crashes is set aside; the first of all counts if it was alone then."""
+    strategy = started(make(), 2, 1)
+    for lease in (1, 2):
+        play(strategy, failed(0, kind="crash", lease=lease), NodeLost(1.0, 0))
+        assert sent(strategy.on_event(up(0))) == [(0, 0)]
+
+    last = strategy.on_event(failed(0, kind="crash", lease=3))
+
+    assert last == [SetAside(0, "poison", "ended the engine's process 3 times, each time alone")]
+    assert sent(play(strategy, NodeLost(1.0, 0), up(0))[1]) == [(1, 0)]
+
+
+def test_a_crash_in_company_charges_nobody() -> None:
+    """However often a row is in flight at a crash together with others, it isn't set aside for that."""
+    strategy = make(policy=RetryPolicy(retries=100))
+    play(strategy, *arrive(0, 1), up(0, slots=2))
+    for lease in range(1, 20, 2):
+        crash = play(strategy, *[failed(row, kind="crash", lease=lease) for row in (0, 1)], NodeLost(1.0, 0))
+        alone = play(strategy, up(0, slots=2), *[failed(row, lease=lease + 1) for row in (0, 1)])
+        together = strategy.on_event(Woke(100.0))
+
+        assert not any(isinstance(action, SetAside) for each in (*crash, *alone) for action in each)
+        assert [sent(each) for each in alone] == [[(0, 0)], [(1, 0)], []]
+        assert sorted(sent(together)) == [(0, 0), (1, 0)]
+
+
+def test_a_suspect_that_ends_otherwise_is_cleared() -> None:
+    """A suspect that fails alone without a crash is retried like any row, among others."""
+    strategy = started(make(), 4, 2)
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), up(0, slots=2))
+
+    actions = strategy.on_event(failed(0, lease=2, time=3.0))
+    assert sent(actions) == [(1, 0)]
+    woken = strategy.on_event(Woke(5.0))
+    then = strategy.on_event(finished(1, lease=2, time=6.0))
+
+    assert woken == []
+    assert sent(then) == [(0, 0), (2, 0)]
+
+
+def test_other_nodes_go_on_while_one_has_suspects() -> None:
+    """A crash on one node doesn't slow the others, and nothing new goes to the node with suspects."""
+    strategy = make()
+    play(strategy, *arrive(*range(9)), up(0, slots=2), up(1))
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0))
+
+    assert sent(strategy.on_event(finished(2, 1))) == [(3, 1)]
+    assert sent(strategy.on_event(up(0, slots=2))) == [(0, 0)]
+    assert sent(strategy.on_event(finished(3, 1))) == [(4, 1)]
+
+
+def test_suspects_of_a_node_that_stays_lost_move() -> None:
+    """When patience is over, another node is drained and runs the suspects alone before anything else."""
+    strategy = make(policy=PATIENT)
+    play(strategy, *arrive(*range(8)), up(0, slots=2), up(1, slots=2))
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0))
+
+    woken = strategy.on_event(Woke(31.0))
+    story = [finished(2, 1), finished(3, 1), finished(0, 1, lease=2), finished(1, 1, lease=2)]
+    then = play(strategy, *story)
+
+    assert woken == []
+    assert [sent(each) for each in then] == [[], [(0, 1)], [(1, 1)], [(4, 1), (5, 1)]]
+
+
+def test_suspects_without_any_node_wait_for_the_next() -> None:
+    """When no node is up at the end of patience, whichever comes up next runs the suspects first."""
+    strategy = started(make(policy=PATIENT), 4, 2)
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), Woke(31.0))
+
+    assert sent(strategy.on_event(up(5, slots=2, time=40.0))) == [(0, 5)]
+
+
+def test_a_new_loss_restarts_patience() -> None:
+    """The wait counts from the latest loss of the node, not from an earlier one."""
+    strategy = make(policy=PATIENT)
+    play(strategy, *arrive(*range(4)), up(0, slots=2), up(1))
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0))
+    play(strategy, up(0, slots=2, time=20.0), failed(0, kind="transient", lease=2, time=21.0))
+    play(strategy, failed(1, kind="crash", lease=2, time=22.0), NodeLost(22.0, 0))
+
+    early = play(strategy, Woke(31.0), finished(2, 1, time=32.0))
+    late = play(strategy, Woke(52.0), finished(0, 1, lease=3, time=53.0))
+
+    assert [sent(each) for each in early] == [[], [(0, 1)]]
+    assert [sent(each) for each in late] == [[], [(1, 1)]]
+
+
+def test_a_crash_reported_after_the_loss_still_makes_a_suspect() -> None:
+    """A row sent to a node just before its loss was known runs alone once its crash is reported."""
+    strategy = started(make(), 3, 1)
+    play(strategy, NodeLost(1.0, 0))
+    strategy.on_event(failed(0, kind="crash"))
+
+    assert sent(strategy.on_event(up(0))) == [(0, 0)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_poison_row_among_32_costs_exactly_one_row(strategy: str, order: str) -> None:
+    """All others are answered, the poison row is set aside, and the process died four times at most."""
+    result = simulate(make(strategy, order), numbered([8] * 96), [SimNode(slots=32)], Faults(poison=frozenset({13})))
+
+    crashes = {attempt.finished for attempt in result.attempts if attempt.kind == "crash"}
+    assert result.unfinished == 0
+    assert {row: action.kind for row, action in result.set_aside.items()} == {13: "poison"}
+    assert len(crashes) <= 4
+
+
+def test_sequential_stays_sequential_through_a_crash() -> None:
+    """With two nodes and a poison row, still no two rows are in flight at the same time."""
+    result = simulate(make("sequential"), numbered([4] * 9), [SimNode(), SimNode()], Faults(poison=frozenset({2})))
+
+    spans = sorted((attempt.dispatched, attempt.finished) for attempt in result.attempts)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+    assert list(result.set_aside) == [2]
+
+
+def test_a_storm_ends_within_one_back_off() -> None:
+    """After an outage of the only node, every row is answered soon: nothing waits beyond the cap."""
+    faults = Faults(outages=[Outage(node=0, down=5.0, up=600.0)])
+
+    result = simulate(make(), numbered([10] * 100), [SimNode(slots=10)], faults)
+
+    assert result.set_aside == {}
+    assert result.makespan <= 600 + 60 + 100
+
+
+def test_a_row_that_fails_now_and_then_is_answered() -> None:
+    """Two failures of different kinds are within the attempts of a row, on any node."""
+    mishaps = [Mishap(row=3, kind="timeout", late=4.0), Mishap(row=3, kind="transient", lease=2)]
+
+    result = simulate(make(), numbered([5] * 10), [SimNode(), SimNode()], Faults(mishaps=mishaps))
+
+    outcomes = [attempt.outcome for attempt in result.attempts if attempt.row == 3]
+    assert outcomes == ["failed", "failed", "answered"]
+
+
+def test_bytes_per_row() -> None:
+    """Supervision costs eight bytes a row, and nothing is kept of rows that are final."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    strategy = make()
+    for row in range(50_000):
+        strategy.on_event(arrive(row)[0])
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+
+    assert used / 50_000 <= 15
