@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,8 @@ def certificate_of(record: Record, runs: Path, settings: Settings) -> Certificat
     certificate = certify(facts_of(record, known, settings), record.attempts())
     best = merge_all(known, certificate.paces)
     if best != known:
-        write_paces(runs, best)
+        with suppress(OSError):  # a full disk must not take the certificate away; later runs measure again
+            write_paces(runs, best)
     return certificate
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenmill.errors import UsageError
+from tokenmill.errors import StorageError, UsageError
 from tokenmill.event import Attempt
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.folder import Manifest
@@ -63,7 +63,7 @@ def export(
     """Writes all final words to `path`, failed requests to `*.errors.jsonl` as well; returns the rows written.
 
     `input_row` gives the columns of the input, which then stand before the answer. `neutralize` puts an apostrophe
-    before CSV cells that a spreadsheet would run as a formula.
+    before CSV cells that a spreadsheet would run as a formula. Raises `StorageError` if the file can't be written.
     """
     kind = format_of(path, chosen)
     rows = 0
@@ -76,18 +76,19 @@ def export(
                 yield result
 
     try:
-        if kind == "jsonl":
-            timings = _timings(record) if with_timings else None
-            _write_lines(path, (batch_line(result, manifest, timings) for result in finals()))
-        elif kind == "txt":
-            _write_lines(path, (text_line(result) for result in finals()))
-        elif kind == "csv":
-            _write_csv(path, (_cells(result, input_row) for result in finals()), neutralize=neutralize)
-        else:
-            _write_parquet(path, (_cells(result, input_row) for result in finals()))
-        _write_errors(record, manifest, path)
+        with record.frozen():
+            if kind == "jsonl":
+                timings = _timings(record) if with_timings else None
+                _write_lines(path, (batch_line(result, manifest, timings) for result in finals()))
+            elif kind == "txt":
+                _write_lines(path, (text_line(result) for result in finals()))
+            elif kind == "csv":
+                _write_csv(path, (_cells(result, input_row) for result in finals()), neutralize=neutralize)
+            else:
+                _write_parquet(path, (_cells(result, input_row) for result in finals()))
+            _write_errors(record, manifest, path)
     except OSError as error:
-        raise UsageError(
+        raise StorageError(
             f"{path}: can't write ({error.strerror or error}); the answers are safe in run {manifest.run_id}, "
             f"write them elsewhere with 'tokenmill export {manifest.run_id} -o FILE'"
         ) from error

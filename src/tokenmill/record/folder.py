@@ -21,8 +21,8 @@ import msgspec
 import platformdirs
 
 from tokenmill.errors import UsageError
-from tokenmill.record.atomic import sync_folder, whole_file
-from tokenmill.record.lock import is_locked
+from tokenmill.record.atomic import make_folder, sync_folder, whole_file
+from tokenmill.record.lock import is_alive, is_locked
 from tokenmill.workload import Input
 
 PROBE_BYTES = 1 << 20
@@ -116,7 +116,7 @@ def prepare(runs: Path, run_id: str) -> Path:
         raise UsageError(f"run {run_id!r} exists; go on with 'tokenmill resume {run_id}' or choose another --run-id")
     folder = runs / f".{run_id}.{os.getpid()}.new"
     try:
-        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(runs)
         folder.mkdir(mode=0o700)
         _probe(folder)
     except OSError as error:
@@ -171,7 +171,7 @@ def remove_abandoned(runs: Path) -> int:
     removed = 0
     for folder in runs.glob(".*.new") if runs.is_dir() else ():
         pid = folder.name.split(".")[-2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed

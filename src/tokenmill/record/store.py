@@ -6,6 +6,7 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts
-from tokenmill.errors import UsageError
+from tokenmill.errors import StorageError, UsageError
 from tokenmill.event import Attempt
 from tokenmill.record import schema
 from tokenmill.record.atomic import sync_folder
-from tokenmill.record.writer import STATEMENTS, connect
+from tokenmill.record.writer import STATEMENTS, connect, open_log
 
 _UNFINISHED = (
     "FROM request WHERE NOT EXISTS (SELECT 1 FROM answer WHERE answer.row = request.row)"
@@ -163,7 +164,33 @@ class Record:
             " max(max(dispatched), max(coalesce(finished, 0))) FROM attempt WHERE attempt.session = session.number), 0)"
             " WHERE outcome IS NULL"
         )
+        self.sync()  # a kill may have come between an answer and its sync, and now that answer counts
         return lost
+
+    def sync(self) -> None:
+        """Makes everything that can be read now survive power loss; raises `StorageError` if that can't be."""
+        log = open_log(self.path)
+        if log is None:
+            return
+        try:
+            os.fdatasync(log)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: can't be synced ({error.strerror}); what was committed is kept"
+            ) from error
+        finally:
+            os.close(log)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All reads inside see one moment, which survives power loss: for what leaves the record."""
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.execute("SELECT EXISTS (SELECT 1 FROM session)").fetchone()  # the moment
+            self.sync()
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def retry(self, kinds: Iterable[str]) -> int:
         """Takes back the failures of these classes, so that a resume tries those rows again; returns how many."""

@@ -180,7 +180,7 @@ class Writer:
                 number = self._written
                 if number > committed:
                     if self._full:
-                        log = _open_log(self._path) if log is None else log
+                        log = open_log(self._path) if log is None else log
                         if log is not None:
                             os.fdatasync(log)
                         self._on_committed(number)
@@ -216,7 +216,7 @@ def _log_size(path: Path) -> int:
         return 0
 
 
-def _open_log(path: Path) -> int | None:
+def open_log(path: Path) -> int | None:
     """Closing this descriptor drops no lock: SQLite locks the database and its shared-memory file, not the log."""
     try:
         return os.open(f"{path}-wal", os.O_RDONLY)
