@@ -11,6 +11,7 @@ from tokenmill.cli.carry_out import carry_out
 from tokenmill.cli.options import AS_JSON, QUIET, RUNS_DIR, SETTING_OPTIONS, given_settings
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.resume import merged_settings
+from tokenmill.driver.session import ready
 from tokenmill.errors import UsageError
 from tokenmill.event import FAILURE_KINDS
 from tokenmill.record.folder import find, read_manifest, runs_folder
@@ -38,6 +39,7 @@ def command(run: str, kinds: tuple[str, ...], runs_dir: Path | None, as_json: bo
     folder = find(runs_folder(runs_dir), run)
     manifest = read_manifest(folder)
     settings = merged_settings(manifest, given_settings(chosen))
+    ready(folder, manifest, settings)
     lock = RunLock(folder)
     record = Record(folder / RECORD)
     try:
@@ -46,5 +48,6 @@ def command(run: str, kinds: tuple[str, ...], runs_dir: Path | None, as_json: bo
         record.close()
         lock.release()
     if not taken:
-        raise UsageError(f"run {manifest.run_id}: no failed requests of {', '.join(kinds) or 'any class'}")
+        sought = " or ".join(kinds) or "any class"
+        raise UsageError(f"run {manifest.run_id}: no failed requests of {sought}; see 'tokenmill status {run}'")
     carry_out(folder, settings, as_json=as_json, quiet=quiet)

@@ -18,6 +18,7 @@ from tokenmill.cli.options import (
     given_settings,
     stacked,
 )
+from tokenmill.errors import UsageError
 
 WORKLOAD_OPTIONS = stacked(
     click.option("--format", "format_", help="txt, jsonl, openai, csv or parquet; default by name and content."),
@@ -73,7 +74,8 @@ def command(
     from tokenmill.cli.carry_out import carry_out
     from tokenmill.driver.options import Options, Settings, absolute
     from tokenmill.driver.prepare import prepare
-    from tokenmill.record.folder import find, runs_folder
+    from tokenmill.driver.resume import merged_settings
+    from tokenmill.record.folder import find, read_manifest, runs_folder
     from tokenmill.workload import Spec
 
     answers = answer_choices(chosen, notice=not quiet)
@@ -91,6 +93,7 @@ def command(
     options = Options(workload=workload, **answers.rest)
     settings = Settings(**given_settings(chosen))
     runs = runs_folder(runs_dir)
+    _check_together(extend, run_id=run_id, output=output, dry_run=dry_run)
     if dry_run:
         from tokenmill.cli.forecast import show
         from tokenmill.driver.forecast import forecast
@@ -101,7 +104,17 @@ def command(
         from tokenmill.driver.extend import extend_run
 
         folder = find(runs, extend)
-        extend_run(folder, options)
+        settings = merged_settings(read_manifest(folder), given_settings(chosen))
+        extend_run(folder, options, settings)
     else:
         folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
     carry_out(folder, settings, as_json=as_json, quiet=quiet)
+
+
+def _check_together(extend: str | None, *, run_id: str | None, output: Path | None, dry_run: bool) -> None:
+    """A run that is extended has its name and its output already."""
+    if extend is None:
+        return
+    for option, given in (("--run-id", run_id), ("--output", output), ("--dry-run", dry_run or None)):
+        if given is not None:
+            raise UsageError(f"--extend adds rows to run {extend!r} as it is; leave {option} out")

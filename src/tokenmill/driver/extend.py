@@ -7,11 +7,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from tokenmill.driver.options import Options
-from tokenmill.driver.prepare import RECORD, check_lengths, places, surveyed
+from tokenmill.cluster import EngineFacts
+from tokenmill.driver.options import Options, Settings
+from tokenmill.driver.prepare import RECORD, check_lengths, check_model, places, surveyed
 from tokenmill.driver.resume import refuse_changes
-from tokenmill.driver.session import settings_of
 from tokenmill.driver.source import RowSource
+from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest, read_manifest, write_manifest
 from tokenmill.record.lock import RunLock
@@ -19,7 +20,7 @@ from tokenmill.record.store import Record
 from tokenmill.workload import Input, Reader, check_grown, scan
 
 
-def extend_run(folder: Path, options: Options) -> int:
+def extend_run(folder: Path, options: Options, settings: Settings) -> int:
     """Adds the rows past the old end of the input; returns how many. The whole new input is validated first.
 
     Raises:
@@ -29,20 +30,22 @@ def extend_run(folder: Path, options: Options) -> int:
     try:
         manifest = read_manifest(folder)
         refuse_changes(manifest, options)
+        engine = surveyed(options, settings)[0]
+        check_model(manifest, engine[1])
         source = manifest.input.source
         if source is None or manifest.input.source != manifest.input.data:
             raise UsageError(f"run {manifest.run_id}: only a .txt or .jsonl input can grow; start a new run")
         check_grown(source)
         record = Record(folder / RECORD)
         try:
-            return _add(folder, manifest, record, options)
+            return _add(folder, manifest, record, options, engine)
         finally:
             record.close()
     finally:
         lock.release()
 
 
-def _add(folder: Path, manifest: Manifest, record: Record, options: Options) -> int:
+def _add(folder: Path, manifest: Manifest, record: Record, options: Options, engine: tuple[Engine, EngineFacts]) -> int:
     if record.births():
         raise UsageError(f"run {manifest.run_id}: rows were born during the run, so its input can't grow any more")
     record.drop_rows(manifest.rows)  # left by an extension that was killed before it was whole
@@ -53,15 +56,10 @@ def _add(folder: Path, manifest: Manifest, record: Record, options: Options) -> 
     record.fill_failures(failure for failure in failures if failure[0] >= manifest.rows)
     found = scanned.input
     assert found is not None
-    _check_new(record, found, options, manifest)
+    with Reader(options.workload, found) as reader:
+        check_lengths(record, RowSource(record, reader, options), engine, options)
     write_manifest(folder, _extended(manifest, found, added))
     return added
-
-
-def _check_new(record: Record, found: Input, options: Options, manifest: Manifest) -> None:
-    with Reader(options.workload, found) as reader:
-        engine = surveyed(options, settings_of(manifest))[0]
-        check_lengths(record, RowSource(record, reader, options), engine, options)
 
 
 def _extended(manifest: Manifest, found: Input, added: int) -> Manifest:

@@ -17,6 +17,7 @@ from tokenmill.cluster import EngineOptions, Node
 from tokenmill.driver.acceptance import Acceptance
 from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
+from tokenmill.schedule import RetryPolicy, Supervisor, make
 from tokenmill.workload import Spec
 
 
@@ -81,6 +82,13 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
         ) from error
     engine: Engine = make(node, chosen)
     return engine
+
+
+def make_strategy(settings: Settings, rows: int, seed: int) -> Supervisor:
+    """A fresh strategy for `rows` rows; raises `UsageError` for names that aren't known or don't go together."""
+    policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
+    block_of = rows if settings.blocks else None
+    return make(settings.strategy, settings.order, seed=seed, policy=policy, block_of=block_of)
 
 
 def as_data(value: Struct) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
-from tokenmill.driver.options import Options, Settings, as_data, make_engine, parse_node
+from tokenmill.driver.options import Options, Settings, as_data, changes, make_engine, make_strategy, parse_node
 from tokenmill.driver.source import RowSource
 from tokenmill.engine import Engine
 from tokenmill.errors import InputFaults, UsageError
@@ -30,7 +30,8 @@ KEPT_FAULTS = 100
 
 
 def surveyed(options: Options, settings: Settings) -> list[tuple[Engine, EngineFacts]]:
-    """The engines of a run and what they say before loading; raises `UsageError` for a model that can't be used."""
+    """The engines of a run and what they say before loading; raises `UsageError` for what can't work."""
+    make_strategy(settings, rows=1, seed=options.seed)
     if not options.nodes:
         raise UsageError("no node to run on; name a --model or a --node")
     found = []
@@ -41,6 +42,15 @@ def surveyed(options: Options, settings: Settings) -> list[tuple[Engine, EngineF
     if len(digests) > 1:
         raise UsageError(f"the nodes hold {len(digests)} different models; a run needs one model everywhere")
     return found
+
+
+def check_model(manifest: Manifest, facts: EngineFacts) -> None:
+    """Raises `UsageError` if the run began with another model."""
+    if facts.digest != manifest.model_digest:
+        (differing,) = changes({"model digest": manifest.model_digest}, {"model digest": facts.digest})
+        raise UsageError(
+            f"run {manifest.run_id}: the model changed ({differing}); put the old one back or start a new run"
+        )
 
 
 def prepare(

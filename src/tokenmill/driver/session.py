@@ -17,12 +17,12 @@ from msgspec import Struct
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
 from tokenmill.driver.meaning import certificate_of
-from tokenmill.driver.options import Options, Settings, changes, parse_node
-from tokenmill.driver.prepare import RECORD, located, surveyed
+from tokenmill.driver.options import Options, Settings, make_strategy, parse_node
+from tokenmill.driver.prepare import RECORD, check_model, located, surveyed
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
-from tokenmill.errors import TokenmillError, UsageError
+from tokenmill.errors import TokenmillError
 from tokenmill.event import Arrived
 from tokenmill.record import folder as folders
 from tokenmill.record.export import export
@@ -31,8 +31,7 @@ from tokenmill.record.lock import RunLock
 from tokenmill.record.store import Counts, Record
 from tokenmill.record.writer import Writer
 from tokenmill.report.certificate import Certificate
-from tokenmill.schedule import RetryPolicy, Supervisor, make
-from tokenmill.workload import Reader, check_unchanged
+from tokenmill.workload import Input, Reader, check_unchanged
 
 #: Seconds between two looks of a watcher.
 WATCH_EVERY = 0.1
@@ -109,11 +108,7 @@ def _execute(
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
 ) -> Outcome:
     options = options_of(manifest)
-    stations = _stations(manifest, options, settings)
-    found = located(manifest.input, folder)
-    for state in (found.source, found.data):
-        if state is not None:
-            check_unchanged(state)
+    stations, found = ready(folder, manifest, settings)
     record.recover()
     stopped_by: str | None = None
     if record.counts().unfinished:
@@ -138,14 +133,19 @@ def _execute(
     )
 
 
+def ready(folder: Path, manifest: Manifest, settings: Settings) -> tuple[list[Station], Input]:
+    """What a session starts from; raises `UsageError` if settings can't work, or input or model changed."""
+    stations = _stations(manifest, options_of(manifest), settings)
+    found = located(manifest.input, folder)
+    for state in (found.source, found.data):
+        if state is not None:
+            check_unchanged(state)
+    return stations, found
+
+
 def _stations(manifest: Manifest, options: Options, settings: Settings) -> list[Station]:
     engines = surveyed(options, settings)
-    digest = engines[0][1].digest
-    if digest != manifest.model_digest:
-        differing = changes({"model digest": manifest.model_digest}, {"model digest": digest})
-        raise UsageError(
-            f"run {manifest.run_id}: the model changed ({differing[0]}); put the old one back or start a new run"
-        )
+    check_model(manifest, engines[0][1])
     nodes = [parse_node(text, index) for index, text in enumerate(options.nodes)]
     return [Station(index, node, engine) for index, (node, (engine, _)) in enumerate(zip(nodes, engines, strict=True))]
 
@@ -154,12 +154,6 @@ def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings
     output = Path(manifest.output) if manifest.output else folder / "answers.jsonl"
     export(record, manifest, output, with_timings=settings.with_timings)
     return output
-
-
-def _strategy(settings: Settings, rows: int, seed: int) -> Supervisor:
-    policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
-    block_of = rows if settings.blocks else None
-    return make(settings.strategy, settings.order, seed=seed, policy=policy, block_of=block_of)
 
 
 def _arrivals(record: Record, clock: Clock) -> Iterator[Arrived]:
@@ -183,7 +177,7 @@ async def _drive(
     unfinished = record.counts().unfinished
     _, next_attempt, session = record.next_numbers()
     driver = Driver(
-        strategy=_strategy(settings, unfinished, manifest.seed),
+        strategy=make_strategy(settings, unfinished, manifest.seed),
         stations=stations,
         source=source,
         clock=clock,
