@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
-import click
-import msgspec
-
 from tokenmill.cli.progress import watcher
+from tokenmill.cli.screen import ReaderGone, drop_stdout, is_plain, printable, say, say_json, tell
 from tokenmill.driver.options import Settings
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.session import Outcome, execute
 from tokenmill.errors import TokenmillError
+from tokenmill.record.export import errors_path
 from tokenmill.record.store import Record
 from tokenmill.report import as_text
 from tokenmill.report.certificate import Certificate
 
 
+class Interrupted(TokenmillError):
+    """Ended by Ctrl-C outside of answering; the run can go on."""
+
+    exit_code = 4
+
+
 def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool) -> None:
     """Runs to the end or a stop, prints certificate and paths, and exits with the run's exit code."""
+    try:
+        outcome = _execute(folder, settings, as_json=as_json, quiet=quiet)
+    except KeyboardInterrupt as error:  # before the first request or after the last answer; the record is whole
+        raise Interrupted(f"interrupted; {_way_back(folder)}") from error
+    except TokenmillError as error:
+        if error.exit_code == Interrupted.exit_code:
+            raise type(error)(f"{error}; {_way_back(folder)}") from error
+        raise
+    try:
+        if as_json:
+            say_json(_facts(outcome))
+        else:
+            _say(outcome, quiet=quiet)
+    except ReaderGone:
+        drop_stdout()
+    sys.exit(outcome.exit_code)
+
+
+def _execute(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool) -> Outcome:
     record = Record(folder / RECORD)
     counts = record.counts()
     record.close()
-    done = counts.rows - counts.unfinished
-    watching = watcher(counts.rows, done, quiet=quiet, as_json=as_json)
+    watching = watcher(counts, quiet=quiet, as_json=as_json)
     try:
-        outcome = execute(folder, settings=settings, watcher=watching)
-    except TokenmillError as error:
-        raise _with_way_back(error, folder) from error
+        return execute(folder, settings=settings, watcher=watching)
     finally:
         if watching is not None:
             watching.close()
-    if as_json:
-        click.echo(msgspec.json.encode(_facts(outcome)))
-    else:
-        _say(outcome, quiet=quiet)
-    sys.exit(outcome.exit_code)
 
 
 def print_certificate(certificate: Certificate, *, definitions: bool = False) -> None:
     """On stdout, as wide as the terminal and in ASCII where its encoding asks for that."""
     width = shutil.get_terminal_size((80, 24)).columns
-    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
-    for line in as_text.lines(certificate, width, ascii=plain, definitions=definitions):
-        click.echo(line)
+    for line in as_text.lines(certificate, width, ascii=is_plain(), definitions=definitions):
+        say(printable(line))
 
 
-def _with_way_back(error: TokenmillError, folder: Path) -> TokenmillError:
-    """The same error, with the line that resumes where the run can go on."""
-    if error.exit_code == 2:
-        return error
-    return type(error)(f"{error}; go on with: tokenmill resume {folder}")
+def _way_back(folder: Path) -> str:
+    """The line that goes on: by the folder, which holds wherever the runs are kept."""
+    return f"go on with: tokenmill resume {shlex.quote(str(folder.absolute()))}"
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:
@@ -76,16 +90,12 @@ def _say(outcome: Outcome, *, quiet: bool) -> None:
     if counts.unfinished:
         reason = f"{outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"{counts.answered} of {counts.rows} answered, {counts.unfinished} to go"
-        click.echo(f"tokenmill: {reason}{left}; go on with: tokenmill resume {_name(outcome)}", err=True)
+        tell(f"tokenmill: {reason}{left}; {_way_back(outcome.folder)}")
         return
     if counts.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts.failed.items())
-        click.echo(f"tokenmill: failed: {kinds}; look with: tokenmill export {run_id}, try again with retry", err=True)
+        where = errors_path(outcome.output) if outcome.output is not None else outcome.folder
+        tell(f"tokenmill: failed: {kinds}; see {where}; try again with: tokenmill retry {outcome.folder}")
     if not quiet:
-        click.echo(f"answers: {outcome.output}")
-        click.echo(f"run: {run_id}")
-
-
-def _name(outcome: Outcome) -> str:
-    """The run as `resume` finds it: by its folder, which holds wherever the runs are kept."""
-    return str(outcome.folder)
+        say(printable(f"answers: {outcome.output}"))
+        say(f"run: {run_id}")

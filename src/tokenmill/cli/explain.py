@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.cli.screen import printable, say, say_json
 from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.event import Attempt
@@ -39,12 +39,12 @@ def command(run: str, custom_id: str, runs_dir: Path | None, as_json: bool) -> N
         record.close()
     if as_json:
         told = [{"node": names.get((a.session, a.node)), "message": text, "attempt": a} for a, text in attempts]
-        click.echo(msgspec.json.encode({"result": result, "attempts": told}))
+        say_json({"result": result, "attempts": told})
         return
-    click.echo(_headline(result))
+    say(printable(_headline(result)))
     for attempt, message in attempts:
         name = names.get((attempt.session, attempt.node), f"node {attempt.node}")
-        click.echo(_story(attempt, name, message))
+        say(printable(_story(attempt, name, message)))
 
 
 def _headline(result: Result) -> str:
@@ -53,7 +53,7 @@ def _headline(result: Result) -> str:
         flags = f", flags {result.flags}" if result.flags else ""
         return f"{at}; answered with {result.output_tokens} tokens, ended by {result.finish_reason}{flags}"
     if result.kind is not None:
-        return f"{at}; failed: {result.kind}, {_printable(result.message or '')}"
+        return f"{at}; failed: {result.kind}, {result.message}"
     return f"{at}; not finished yet"
 
 
@@ -71,10 +71,5 @@ def _story(attempt: Attempt, node: str, message: str) -> str:
     if attempt.width_max:
         parts.append(f"batch width mean {attempt.width_mean:.1f}, most {attempt.width_max}")
     if attempt.kind:
-        parts.append(f"{attempt.kind}: {_printable(message)}")
+        parts.append(f"{attempt.kind}: {message}")
     return "  " + "; ".join(parts)
-
-
-def _printable(text: str) -> str:
-    """An engine's words without anything that could steer a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

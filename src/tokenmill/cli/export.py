@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tokenmill.cli.options import OUTPUT, RUNS_DIR
+from tokenmill.cli.screen import printable, tell
 from tokenmill.driver.prepare import RECORD, check_output, located
 from tokenmill.driver.session import options_of
 from tokenmill.errors import UsageError
@@ -63,4 +64,4 @@ def command(
             )
     finally:
         record.close()
-    click.echo(f"{rows} of {manifest.rows} rows written to {output}", err=True)
+    tell(printable(f"{rows} of {manifest.rows} rows written to {output}"))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import click
-import msgspec
-
+from tokenmill.cli.screen import printable, say, say_json
 from tokenmill.driver.forecast import Forecast
 
 
 def show(forecast: Forecast, *, as_json: bool) -> None:
     """Facts, one a line, on stdout."""
     if as_json:
-        click.echo(msgspec.json.encode(forecast))
+        say_json(forecast)
         return
     refused = ", ".join(f"{number} {kind}" for kind, number in forecast.refused.items())
     lines = {
@@ -26,5 +24,5 @@ def show(forecast: Forecast, *, as_json: bool) -> None:
         "pace": forecast.pace,
     }
     for name, value in lines.items():
-        click.echo(f"{name:14} {value}")
-    click.echo("nothing was sent")
+        say(printable(f"{name:14} {value}"))
+    say("nothing was sent")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from tokenmill.cli.screen import tell
 from tokenmill.driver.acceptance import Acceptance
 from tokenmill.driver.options import Settings, named_nodes
 from tokenmill.errors import UsageError
@@ -129,7 +130,7 @@ def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
     if not nodes:
         nodes = ("local:demo",)
         if notice:
-            click.echo(NOTICE, err=True)
+            tell(NOTICE)
     sampling = Sampling(
         max_tokens=chosen["max_tokens"],
         temperature=chosen["temperature"] or 0.0,

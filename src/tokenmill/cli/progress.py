@@ -1,125 +1,98 @@
 """What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere, JSON lines if asked.
 
 Everything goes to stderr, so that stdout holds results alone. Answers are never shown here: they may hold anything.
+A screen that can't be written any more never ends a run.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import sys
-from collections import deque
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from tokenmill.cli.pace import SHORTEST_BAR, Facts, Pace, around_bar, plain_line
+from tokenmill.cli.screen import tell
 from tokenmill.driver.progress import Progress
+from tokenmill.record.store import Counts
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.console import Console, ConsoleOptions, RenderResult
 
-#: Seconds of history that rates are computed over.
-RATE_OVER = 10.0
 #: Seconds between lines where there is no terminal.
 LINE_EVERY = 10.0
+JSON_EVERY = 1.0
 
 
-class Pace:
-    """Requests and output tokens per second over the last RATE_OVER seconds."""
+class Bar:
+    """One line that fits the terminal at any width, also when that changes."""
 
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
 
-    def update(self, progress: Progress, now: float) -> tuple[float, float]:
-        self._seen.append((now, progress.answered, progress.output_tokens))
-        while len(self._seen) > 2 and now - self._seen[0][0] > RATE_OVER:
-            self._seen.popleft()
-        then, answered, tokens = self._seen[0]
-        passed = now - then
-        if passed <= 0:
-            return 0.0, 0.0
-        return (progress.answered - answered) / passed, (progress.output_tokens - tokens) / passed
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.progress_bar import ProgressBar
+        from rich.segment import Segment
+
+        before, after = around_bar(self.facts, options.max_width)
+        room = options.max_width - len(before) - len(after)
+        yield Segment(before)
+        if room >= SHORTEST_BAR:
+            bar = ProgressBar(total=max(1, self.facts.rows), completed=self.facts.ended, width=room)
+            yield from console.render(bar, options.update(width=room))
+        yield Segment(after[: options.max_width])
 
 
 class BarWatcher:
-    """A live bar with counts, rates and the time left; `done` rows were answered in earlier sessions."""
+    """A live bar with counts, rates and the time left."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, before: Counts) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.live import Live
 
-        console = Console(stderr=True)
-        wide = console.width >= 70
-        columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()]
-        if wide:
-            columns.append(TextColumn("{task.fields[facts]}"))
-        self._bar = Bar(*columns, TimeRemainingColumn(), console=console, expand=True, transient=True)
-        self._task: TaskID = self._bar.add_task("answering", total=total, completed=done, facts="")
-        self._done = done
-        self._total = total
-        self._pace = Pace()
-        self._bar.start()
+        self._pace = Pace(before)
+        self._bar = Bar(self._pace.facts(Progress(rows=before.unfinished), 0.0))
+        self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._live.start()
 
     def watch(self, progress: Progress, now: float) -> None:
-        rate, tokens = self._pace.update(progress, now)
-        failed = f" {progress.failed_total} failed" if progress.failed else ""
-        self._bar.update(
-            self._task,
-            completed=self._done + progress.answered + progress.failed_total,
-            total=self._done + progress.rows,
-            description="stopping" if progress.stopping else "answering",
-            facts=f"{progress.running} running{failed} {rate:.3g}/s {tokens:.3g} tok/s",
-        )
+        self._bar.facts = self._pace.facts(progress, now)
+        with contextlib.suppress(OSError):
+            self._live.refresh()
 
     def close(self) -> None:
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
 
 class LineWatcher:
     """A plain or JSON line whenever `every` seconds have passed and something changed."""
 
-    def __init__(self, total: int, done: int, *, as_json: bool) -> None:
-        self._total = total
-        self._done = done
+    def __init__(self, before: Counts, *, as_json: bool) -> None:
+        self._pace = Pace(before)
         self._as_json = as_json
-        self._every = 0.0 if as_json else LINE_EVERY
-        self._last_time = 0.0
-        self._last_facts: tuple[int, ...] = ()
-        self._pace = Pace()
+        self._every = JSON_EVERY if as_json else LINE_EVERY
+        self._next = 0.0 if as_json else LINE_EVERY
+        self._last: tuple[int, int] | None = None
 
     def watch(self, progress: Progress, now: float) -> None:
-        rate, tokens = self._pace.update(progress, now)
-        facts = (progress.answered, progress.running, progress.failed_total)
-        if facts == self._last_facts or now - self._last_time < self._every:
+        facts = self._pace.facts(progress, now)
+        counts = (facts.ended, facts.running)
+        if now < self._next or counts == self._last:
             return
-        self._last_time, self._last_facts = now, facts
-        total = self._done + progress.rows
-        answered = self._done + progress.answered
-        if self._as_json:
-            line = json.dumps(
-                {
-                    "rows": total,
-                    "answered": answered,
-                    "running": progress.running,
-                    "failed": progress.failed,
-                    "requests_per_second": rate,
-                    "output_tokens_per_second": tokens,
-                }
-            )
-        else:
-            line = (
-                f"{answered} of {total} answered, {progress.running} running, {progress.failed_total} failed, "
-                f"{rate:.3g} requests/s, {tokens:.3g} output tokens/s"
-            )
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        self._next, self._last = now + self._every, counts
+        tell(msgspec.json.encode(facts).decode() if self._as_json else plain_line(facts))
 
     def close(self) -> None:
         """Nothing to put back."""
 
 
-def watcher(total: int, done: int, *, quiet: bool, as_json: bool) -> BarWatcher | LineWatcher | None:
+def watcher(before: Counts, *, quiet: bool, as_json: bool) -> BarWatcher | LineWatcher | None:
     """The one that suits: none if quiet, JSON lines if asked, a bar on a terminal, else plain lines."""
-    if quiet:
+    if quiet or sys.stderr is None:
         return None
-    if as_json or not sys.stderr.isatty():
-        return LineWatcher(total, done, as_json=as_json)
-    return BarWatcher(total, done)
+    if as_json or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        return LineWatcher(before, as_json=as_json)
+    return BarWatcher(before)

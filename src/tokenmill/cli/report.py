@@ -8,6 +8,7 @@ import click
 
 from tokenmill.cli.carry_out import print_certificate
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.cli.screen import say_encoded
 from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.session import settings_of
@@ -37,6 +38,6 @@ def command(run: str, runs_dir: Path | None, as_json: bool) -> None:
     finally:
         record.close()
     if as_json:
-        click.echo(json_report.encode(certificate))
+        say_encoded(json_report.encode(certificate))
     else:
         print_certificate(certificate, definitions=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.cli.screen import printable, say, say_json, tell
 from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import find, list_runs, read_manifest, remove, runs_folder
@@ -32,13 +32,13 @@ def list_command(runs_dir: Path | None, as_json: bool) -> None:
     """
     found = [_facts(folder) for folder in list_runs(runs_folder(runs_dir))]
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        say_json(found)
         return
     for facts in found:
         counts = f"{facts['answered']} of {facts['rows']} answered, {facts['failed']} failed"
-        click.echo(f"{facts['run']}  {facts['state']:11}  {counts}  {facts['model']}")
+        say(printable(f"{facts['run']}  {facts['state']:11}  {counts}  {facts['model']}"))
     if not found:
-        click.echo(f"no runs in {runs_folder(runs_dir)}", err=True)
+        tell(f"no runs in {runs_folder(runs_dir)}")
 
 
 @command.command("rm")
@@ -53,7 +53,7 @@ def rm_command(runs: tuple[str, ...], runs_dir: Path | None) -> None:
     """
     for folder in [find(runs_folder(runs_dir), run) for run in runs]:
         remove(folder)
-        click.echo(f"deleted {folder.name}", err=True)
+        tell(f"deleted {folder.name}")
 
 
 @command.command("purge")
@@ -73,7 +73,7 @@ def purge_command(finished: bool, everything: bool, runs_dir: Path | None) -> No
         state = _facts(folder)["state"]
         if state == "finished" or (everything and state != "running"):
             remove(folder)
-            click.echo(f"deleted {folder.name}", err=True)
+            tell(f"deleted {folder.name}")
 
 
 def _facts(folder: Path) -> dict[str, object]:

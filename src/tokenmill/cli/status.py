@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
+from tokenmill.cli.screen import printable, say, say_json
 from tokenmill.driver.prepare import RECORD
 from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.lock import is_locked
@@ -43,10 +43,10 @@ def command(run: str, runs_dir: Path | None, as_json: bool) -> None:
         "sessions": sessions,
     }
     if as_json:
-        click.echo(msgspec.json.encode(facts))
+        say_json(facts)
         return
     facts["failed"] = ", ".join(f"{number} {kind}" for kind, number in counts.failed.items()) or 0
     for name, value in facts.items():
-        click.echo(f"{name:12} {value}")
+        say(printable(f"{name:12} {value}"))
     if state == "interrupted":
-        click.echo(f"go on with: tokenmill resume {manifest.run_id}")
+        say(f"go on with: tokenmill resume {manifest.run_id}")

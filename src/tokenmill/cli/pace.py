@@ -1,0 +1,119 @@
+"""How fast a run goes and how far it is, in numbers and in as many words as there is room for."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from msgspec import Struct
+
+from tokenmill.driver.progress import Progress
+from tokenmill.record.store import Counts
+
+#: Seconds of history that rates are computed over.
+RATE_OVER = 10.0
+#: Columns a bar has at least, or there is none.
+SHORTEST_BAR = 8
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """How far a run is, earlier sessions included; rates are of the last RATE_OVER seconds.
+
+    `seconds_left` is None until something has ended.
+    """
+
+    rows: int
+    answered: int
+    failed: dict[str, int]
+    running: int
+    requests_per_second: float
+    output_tokens_per_second: float
+    seconds_left: float | None
+    stopping: bool = False
+
+    @property
+    def failed_total(self) -> int:
+        return sum(self.failed.values())
+
+    @property
+    def ended(self) -> int:
+        return self.answered + self.failed_total
+
+
+class Pace:
+    """Turns the counters of a session into facts of the run; `before` is what earlier sessions left."""
+
+    def __init__(self, before: Counts) -> None:
+        self._before = before
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def facts(self, progress: Progress, now: float) -> Facts:
+        """The facts at `now`, seconds on the session's clock."""
+        before, ended = self._before, progress.answered + progress.failed_total
+        self._seen.append((now, ended, progress.output_tokens))
+        while len(self._seen) > 2 and now - self._seen[0][0] > RATE_OVER:
+            self._seen.popleft()
+        then, ended_then, tokens_then = self._seen[0]
+        passed = now - then
+        rate = (ended - ended_then) / passed if passed > 0 else 0.0
+        whole_rate = ended / now if now > 0 else 0.0
+        kinds = before.failed.keys() | progress.failed.keys()
+        return Facts(
+            rows=before.rows - before.unfinished + progress.rows,
+            answered=before.answered + progress.answered,
+            failed={kind: before.failed.get(kind, 0) + progress.failed.get(kind, 0) for kind in sorted(kinds)},
+            running=progress.running,
+            requests_per_second=round(rate, 3),
+            output_tokens_per_second=round((progress.output_tokens - tokens_then) / passed, 3) if passed > 0 else 0.0,
+            seconds_left=round((progress.rows - ended) / (rate or whole_rate), 1) if ended else None,
+            stopping=progress.stopping,
+        )
+
+
+def plain_line(facts: Facts) -> str:
+    """One line for where there is no terminal."""
+    left = "" if facts.seconds_left is None else f", {duration(facts.seconds_left)} left"
+    return (
+        f"{facts.answered} of {facts.rows} answered, {facts.running} running, {facts.failed_total} failed, "
+        f"{short(facts.requests_per_second)} requests/s, {short(facts.output_tokens_per_second)} output tokens/s{left}"
+    )
+
+
+def around_bar(facts: Facts, width: int) -> tuple[str, str]:
+    """What stands before and after a bar on a line of `width` columns; the more room, the more words."""
+    doing = "stopping" if facts.stopping else "answering" if facts.ended or facts.running else "starting"
+    count = f"{facts.ended}/{facts.rows}"
+    running = f"{facts.running} running"
+    failed = [f"{facts.failed_total} failed"] if facts.failed_total else []
+    rate, tokens = short(facts.requests_per_second), short(facts.output_tokens_per_second)
+    time = [] if facts.seconds_left is None else [duration(facts.seconds_left)]
+    left = [f"{each} left" for each in time]
+    share = f"{100 * facts.ended // max(1, facts.rows)} %"
+    variants = (
+        (f"{doing} ", [count, share, running, *failed, f"{rate} requests/s", f"{tokens} tokens/s", *left]),
+        (f"{doing} ", [count, running, *failed, f"{rate}/s", f"{tokens} tok/s", *left]),
+        ("", [count, running, *failed, f"{tokens} tok/s", *time]),
+        ("", [count, *failed, *time]),
+        ("", [count]),
+    )
+    for before, parts in variants:
+        after = "  ".join(["", *parts])
+        if len(before) + SHORTEST_BAR + len(after) <= width:
+            return before, after
+    return "", count
+
+
+def short(number: float) -> str:
+    """A rate in few letters: 0.25, 3.4, 870, 12.3k."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:.0f}{unit}"
+    if number >= 100:
+        return f"{number:.0f}"
+    return f"{number:.2g}" if number < 10 else f"{number:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, hours where there are some: 0:07, 12:05, 3:00:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
