@@ -8,7 +8,7 @@ from tokenmill.schedule.order import row_of
 
 
 class Lane:
-    """Waiting rows by rank (see `order`), about 40 bytes each; 150 once something was taken from the back.
+    """Waiting rows by rank (see `order`), about 40 bytes each; 110 once something was taken from the back.
 
     The back is a second heap, made by the first theft: most lanes are never robbed, or only when nearly empty. From
     then on each heap may hold entries that left by the other end, and `_alive` tells them apart.
