@@ -98,7 +98,7 @@ def _check_names(words: list[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            raise UsageError(f"{ascii(word)} is not UTF-8; rename it") from error
+            raise UsageError(f"{word!a} is not UTF-8; rename it") from error
 
 
 def _in_one_line(error: click.ClickException) -> str:

@@ -82,6 +82,8 @@ def around_bar(facts: Facts, width: int) -> tuple[str, str]:
     """What stands before and after a bar on a line of `width` columns; the more room, the more words."""
     doing = "stopping" if facts.stopping else "answering" if facts.ended or facts.running else "starting"
     count = f"{facts.ended}/{facts.rows}"
+    if doing == "starting":
+        return f"{doing} ", f"  {count}"
     running = f"{facts.running} running"
     failed = [f"{facts.failed_total} failed"] if facts.failed_total else []
     rate, tokens = short(facts.requests_per_second), short(facts.output_tokens_per_second)
@@ -93,6 +95,7 @@ def around_bar(facts: Facts, width: int) -> tuple[str, str]:
         (f"{doing} ", [count, running, *failed, f"{rate}/s", f"{tokens} tok/s", *left]),
         ("", [count, running, *failed, f"{tokens} tok/s", *time]),
         ("", [count, *failed, *time]),
+        ("", [count, *time]),
         ("", [count]),
     )
     for before, parts in variants:

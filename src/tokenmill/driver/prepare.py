@@ -173,7 +173,7 @@ def check_lengths(record: Record, source: RowSource, engine: tuple[Engine, Engin
         failures.append((row, "too_long", text))
         if len(faults) < KEPT_FAULTS:
             place = record.place(row)
-            faults.append(f"line {place.line} ({place.custom_id}): {text}")
+            faults.append(f"line {place.line} ({place.custom_id!r}): {text}")
     if failures and options.workload.bad_rows == "refuse":
         raise InputFaults(options.workload.source, faults, len(failures) - len(faults))
     record.fill_failures(failures)
