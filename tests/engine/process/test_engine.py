@@ -190,7 +190,10 @@ def test_a_model_that_changed_before_loading_is_refused(model_folder: Path, tmp_
         engine = make_engine(tmp_path)
         engine.survey()
         (tmp_path / "generation_config.json").write_text("{}")
-        await engine.open()
+        try:
+            await engine.open()
+        finally:
+            await engine.close()
 
     with pytest.raises(TokenmillError, match="has changed since it was looked at"):
         asyncio.run(story())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -104,14 +103,22 @@ def test_it_ends_quietly_with_its_socket() -> None:
         assert end_of(worker) == (0, "")
 
 
-def test_signals_meant_for_the_job_are_ignored(tmp_path: Path) -> None:
-    """SIGINT and SIGTERM to its group leave a worker running; its caller decides."""
+def test_signals_meant_for_the_job_are_ignored() -> None:
+    """SIGINT and SIGTERM leave a worker running; its caller decides what is still finished."""
+    code = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from tokenmill.engine.local.worker import isolate; isolate();"
+        "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM); print('still here')"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"still here\n"
+
+
+def test_a_load_that_fails_is_told(tmp_path: Path) -> None:
+    """The reason goes to the caller as a message, and the worker ends with its socket."""
     with start_worker() as (worker, ours):
         ours.sendall(wire.encode(wire.Hello(TOKEN)) + wire.encode(load(tmp_path)))
-        frames = wire.Frames()
-        (body,) = frames.feed(ours.recv(65536))  # it refuses the empty folder, so it is past its start
-        for number in (signal.SIGINT, signal.SIGTERM):
-            os.killpg(worker.pid, number)
+        (body,) = wire.Frames().feed(ours.recv(65536))
         ours.close()
 
         assert end_of(worker) == (0, "")

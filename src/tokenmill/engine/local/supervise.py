@@ -88,13 +88,9 @@ class WorkerProcess:
         self._link.send(encode(message))
 
     async def stop(self) -> None:
-        """Closes the socket, which ends a worker that is well, and kills its process group if it isn't."""
+        """Closes the socket, which ends a worker that is well; one that isn't is killed with its group."""
         self._link.close()
-        try:
-            await asyncio.wait({self.ended}, timeout=GRACE)
-        finally:
-            self._kill()
-        await self.ended
+        await asyncio.wait({self.ended})
 
     async def _watch(self) -> str:
         """Waits for the end; the cause in a few words."""
@@ -102,7 +98,7 @@ class WorkerProcess:
         exited: asyncio.Future[int] = asyncio.create_task(self._process.wait())
         either: set[asyncio.Future[int] | asyncio.Future[None]] = {exited, self._link.closed}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        hanging = loop.call_later(GRACE, self._kill)  # a worker without its socket is of no more use
+        hanging = loop.call_later(GRACE, self._kill)  # without its socket it should have ended
         status = await exited
         hanging.cancel()
         await self._link.closed
