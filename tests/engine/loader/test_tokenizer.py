@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,16 @@ def test_broken_tokenizers_are_refused(tmp_path: Path, content: bytes) -> None:
 
     with pytest.raises(TokenmillError, match=r"tokenizer\.json"):
         Tokenizer(tmp_path, 100)
+
+
+def test_special_tokens_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    """A post-processor that refers to a token it doesn't define, at which the library panics, is found when opening."""
+    values = json.loads(sentencepiece_tokenizer().to_str())
+    values["post_processor"]["special_tokens"] = {}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+
+    with pytest.raises(TokenmillError, match=r"tokenizer\.json isn't a usable tokenizer"):
+        Tokenizer(tmp_path, 600)
 
 
 def test_an_empty_or_missing_vocabulary_is_refused(tmp_path: Path) -> None:

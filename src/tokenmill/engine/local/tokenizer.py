@@ -6,7 +6,8 @@ post-processor adds, whatever `add_bos_token` of tokenizer_config.json says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -31,10 +32,9 @@ class Tokenizer:
         path = find_file(folder, "tokenizer.json")
         if path is None:
             raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
-        try:
+        with _foreign_faults(BadModel, f"{path} isn't a usable tokenizer; download it again"):
             self._inner = tokenizers.Tokenizer.from_buffer(read_bytes(path))
-        except ValueError as error:
-            raise BadModel(f"{path}: {error}; download it again") from error
+            self._inner.encode("", add_special_tokens=True)  # finds special tokens that aren't there
         self._inner.no_truncation()
         self._inner.no_padding()
         _check_vocabulary(path, self._inner, vocab)
@@ -49,10 +49,8 @@ class Tokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise BadText(f"character {error.start} is half of a surrogate pair; send valid Unicode") from error
-        try:
+        with _foreign_faults(BadText, "the tokenizer can't encode the text"):
             ids: list[int] = self._inner.encode(text, add_special_tokens=add_special).ids
-        except Exception as error:  # the library raises nothing narrower
-            raise BadText(f"the tokenizer can't encode the text ({error})") from error
         return ids
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -72,6 +70,17 @@ class Tokenizer:
     def decoder(self) -> IncrementalDecoder:
         """A decoder for one answer."""
         return self._decoder(self)
+
+
+@contextmanager
+def _foreign_faults(kind: type[TokenmillError], what: str) -> Iterator[None]:
+    """Turns what the library raises, which is a bare `Exception` or a panic of Rust, into an error of ours."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise kind(f"{what} ({error})") from error
 
 
 def _check_vocabulary(path: Path, inner: tokenizers.Tokenizer, vocab: int) -> None:
