@@ -93,6 +93,7 @@ def around_bar(facts: Facts, width: int) -> tuple[str, str]:
     variants = (
         (f"{doing} ", [count, share, running, *failed, f"{rate} requests/s", f"{tokens} tokens/s", *left]),
         (f"{doing} ", [count, running, *failed, f"{rate}/s", f"{tokens} tok/s", *left]),
+        ("", [count, running, *failed, f"{rate}/s", f"{tokens} tok/s", *time]),
         ("", [count, running, *failed, f"{tokens} tok/s", *time]),
         ("", [count, *failed, *time]),
         ("", [count, *time]),
@@ -107,12 +108,9 @@ def around_bar(facts: Facts, width: int) -> tuple[str, str]:
 
 def short(number: float) -> str:
     """A rate in few letters: 0.25, 3.4, 870, 12.3k."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:.0f}{unit}"
-    if number >= 100:
-        return f"{number:.0f}"
-    return f"{number:.2g}" if number < 10 else f"{number:.1f}"
+    size, unit = (1e6, "M") if number >= 999_500 else (1e3, "k") if number >= 999.5 else (1.0, "")
+    scaled = number / size
+    return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:.0f}{unit}"
 
 
 def duration(seconds: float) -> str:

@@ -128,7 +128,7 @@ def check_weights(folder: Path, config: ModelConfig) -> WeightIndex:
             found[plain] = (path, name, stored)
     expected = expected_tensors(config)
     if faults := _differences(expected, found, config.tied):
-        raise InputFaults(f"weights in {folder}", faults)
+        raise InputFaults(f"weights in {folder} don't fit config.json, download both again", faults)
     return WeightIndex(places={name: found[name] for name in expected}, headers=tuple(headers))
 
 
