@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -72,8 +73,9 @@ def prepare(
         name = prepared.name[1:].rsplit(".", 2)[0]
         manifest = _fill(prepared, name, options, settings, engines, output, rows)
         return folders.publish(prepared, manifest)
-    except OSError as error:
-        raise UsageError(f"{runs}: can't write the run ({error.strerror}); free space or use --runs-dir") from error
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{runs}: can't write the run ({reason}); free space or use --runs-dir") from error
     finally:
         if prepared.exists():
             shutil.rmtree(prepared, ignore_errors=True)

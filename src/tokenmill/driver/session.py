@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from tokenmill.driver.prepare import RECORD, check_model, located, surveyed
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
-from tokenmill.errors import TokenmillError
+from tokenmill.errors import StorageError, TokenmillError
 from tokenmill.event import Arrived
 from tokenmill.record import folder as folders
 from tokenmill.record.export import export
@@ -94,6 +95,8 @@ def execute(
             return _execute(folder, manifest, record, settings or settings_of(manifest), watcher, follow, on_start)
         finally:
             record.close()
+    except sqlite3.Error as error:
+        raise StorageError(f"{folder / RECORD}: can't go on ({error}); what was committed is kept") from error
     finally:
         lock.release()
 
@@ -117,7 +120,8 @@ def _execute(
             try:
                 stopped_by = asyncio.run(_drive(record, manifest, settings, stations, source, watcher, on_start))
             except TokenmillError as error:
-                if not record.has_attempts():  # nothing was sent: the error itself is the outcome
+                nothing_left = not record.counts().unfinished  # written, but not known to be committed
+                if nothing_left or not record.has_attempts():  # nothing was sent: the error itself is the outcome
                     raise
                 stopped_by = str(error)
     counts = record.counts()
