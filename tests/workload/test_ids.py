@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenmill.workload import Spec
+from tokenmill.errors import InputFaults
+from tokenmill.workload import ROWS, Spec
 from tokenmill.workload.ids import Ids
 from workload.reading import fault, faults, jsonl, scanned, write
 
@@ -84,3 +86,25 @@ def test_a_collision_of_hashes_is_no_repetition() -> None:
     assert ids.claim(kept[0], 0, 1, 1) is None
     assert ids.claim(kept[1], 1, 1, 2) is None
     assert ids.claim(Colliding("b"), 2, 1, 3) == 1
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "-", ROWS])
+def test_repeated_ids_are_found_in_every_kind_of_input(tmp_path: Path, name: str) -> None:
+    """The earlier row is read again from the spool while that is still being written."""
+    rows = [row("a"), row("b"), row("a")]
+    table = "custom_id,prompt\na,x\nb,x\na,x\n"
+    source = name if name in ("-", ROWS) else str(write(tmp_path, table if name == "in.csv" else jsonl(*rows), name))
+    stdin = jsonl(*rows).encode() if name == "-" else None
+    with pytest.raises(InputFaults, match=r"custom_id 'a' is already used on (line|row) [12]; give each") as caught:
+        scanned(Spec(source=source), tmp_path, rows=rows if name == ROWS else None, stdin=stdin)
+    assert len(caught.value.faults) == 1
+
+
+def test_bad_rows_that_fail_have_ids_that_no_other_row_has(tmp_path: Path) -> None:
+    """A row whose id is taken gets another, and a later row can't take that one either."""
+    rows = [row("row-2"), row("row-2"), row("row-2+"), row("row-3"), row(None)]
+    spec = Spec(source=str(write(tmp_path, jsonl(*rows))), bad_rows="fail")
+    entries, _ = scanned(spec, tmp_path)
+
+    assert [entry.custom_id for entry in entries] == ["row-2", "row-2+", "row-3", "row-4", "row-5"]
+    assert [entry.fault is None for entry in entries] == [True, False, False, False, True]

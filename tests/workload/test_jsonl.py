@@ -133,6 +133,8 @@ BAD_ROWS = [
     ('{"prompt": "a", "max_tokens": 1' + "0" * 90 + "}", "max_tokens 1000"),
     ('{"prompt": "a", "max_tokens": 1, "max_completion_tokens": 2}', "max_tokens and max_completion_tokens disagree"),
     ('{"prompt": "a", "seed": -1}', "seed -1 is out of range"),
+    ('{"prompt": "a", "seed": 9223372036854775808}', "seed 9223372036854775808 is out of range"),
+    ('{"prompt": "a", "max_tokens": 2147483648}', "max_tokens 2147483648 is out of range"),
     ('{"prompt": "a", "stop": 5}', "stop must be a string or a list of strings"),
     ('{"prompt": "a", "stop": [""]}', "stop holds an empty string"),
     ('{"prompt": "a", "model": 5}', "model must be a string"),

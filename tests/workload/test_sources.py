@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +116,47 @@ def test_a_spool_that_can_not_be_written_is_a_usage_error(tmp_path: Path) -> Non
     write(tmp_path, "", "spool")
     with pytest.raises(UsageError, match=r"input\.jsonl can't be written \(.*\); free space or choose another"):
         scanned(Spec(source="sentences"), tmp_path)
+
+
+def test_a_full_disk_is_a_usage_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """Nothing was sent yet, so a spool that doesn't fit refuses the run."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "input.jsonl.partial").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=r"can't be written \(No space left on device\); free space"):
+        scanned(Spec(source="texts"), tmp_path)
+    assert list(spool.iterdir()) == []
+
+
+class FailingStream(io.RawIOBase):
+    """Gives one line, then fails as a broken disk does."""
+
+    def __init__(self, first: bytes) -> None:
+        self.left = first
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        if not self.left:
+            raise OSError(errno.EIO, "Input/output error")
+        buffer[: len(self.left)], size, self.left = self.left, len(self.left), b""
+        return size
+
+
+@pytest.mark.parametrize("first", [b"", b"a line\n"])
+def test_a_stream_that_breaks_off_is_refused(tmp_path: Path, first: bytes) -> None:
+    """An error of the system while reading is a fault of the input, whenever it comes."""
+    stream = io.BufferedReader(FailingStream(first))
+    with pytest.raises(InputFaults, match=r"standard input: can't be read \(Input/output error\)"):
+        list(scan(STDIN, tmp_path / "spool", stdin=stream))
+
+
+def test_a_closed_standard_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a stream there is one line that says so."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputFaults, match="standard input: is closed; name a file or pipe rows in"):
+        scanned(STDIN, tmp_path)
 
 
 def test_an_unchanged_file_passes_even_if_touched(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_template_that_can_not_be_used_is_refused_before_reading(tmp_path: Pat
         "{{ 10000000000 * 'x' }}",
         "{{ [0] * 10000000000 }}",
         "{{ 9 ** 9 ** 9 }}",
+        "{{ 9 ** 999999999 }}",
         "{{ 9 ** 60 * 9 ** 60 }}",
         "{{ '%9999999999d' % 1 }}",
         "{{ 'x'.ljust(9999999999) }}",
@@ -107,15 +108,21 @@ def test_a_template_that_can_not_be_used_is_refused_before_reading(tmp_path: Pat
         "{{ text + 1 }}",
         "{{ [1, 2][9] + 1 }}",
         "{{ lipsum() }}",
+        "{{ range(99999) | list + range(99999) | list + 'x' }}",
+        "{{ people | join('+', attribute='nosuch') }}",
+        "{% set x = namespace(a=1) %}",
+        "{{ ['x' * 9000000, 'x' * 9000000] | join }}",
+        "{{ 'x' * 9000000 + 'x' * 9000000 }}",
+        "{{ ('x' * 5000000).join(['a', 'b', 'c', 'd', 'e']) }}",
         "{{ '\ud800' }}",
     ],
 )
 def test_hostile_templates_end_as_a_fault(template: str) -> None:
     """Reaching attributes, changing data, long loops, huge values and plain mistakes end as one line."""
-    row = {"text": "a", "deep": {"x": 1}}
+    row = {"text": "a", "deep": {"x": 1}, "people": [{"name": "Ann"}]}
     with pytest.raises(RowFault, match="template: ") as caught:
         PromptTemplate(template).render(row)
-    assert row == {"text": "a", "deep": {"x": 1}}
+    assert row == {"text": "a", "deep": {"x": 1}, "people": [{"name": "Ann"}]}
     assert "\n" not in str(caught.value)
 
 
@@ -134,6 +141,8 @@ def test_the_budget_of_steps_is_per_prompt_and_per_thread() -> None:
     for thread in threads:
         thread.join()
     assert found == ["ok"] * 4
+    assert template.render({"x": "again"}) == "again"
+    assert template.render({"x": "and again"}) == "and again"
 
 
 def test_an_empty_result_is_an_empty_prompt(tmp_path: Path) -> None:
