@@ -89,15 +89,36 @@ def test_a_group_without_answers_is_judged_by_the_others() -> None:
     assert order.pop() == 40
 
 
+def with_known_scale(scale: int) -> LongestFirst:
+    """An order that has seen twenty rows of group 0 take `scale` times their prediction."""
+    order = LongestFirst()
+    for row in range(20):
+        order.push(row, 1000.0, group=0)
+    for row in [order.pop() for _ in range(20)]:
+        order.ended(row, 1000 * scale)
+    return order
+
+
 def test_one_early_answer_does_not_turn_the_order_around() -> None:
     """A single short answer in a group only nudges its scale."""
-    order = LongestFirst()
-    for row in range(8):
-        order.push(row, 100.0, group=0)
-        order.push(10 + row, 50.0, group=1)
+    order = with_known_scale(1)
+    for row in (30, 31):
+        order.push(row, 100.0, group=1)
+    order.push(40, 50.0, group=2)
     order.ended(order.pop(), 10)
 
-    assert order.pop() == 1
+    assert order.pop() == 31
+
+
+def test_a_group_with_few_answers_leans_on_the_scale_of_all() -> None:
+    """One answer as far off as everybody's doesn't put its group behind those without answers."""
+    order = with_known_scale(10)
+    for row in (30, 31):
+        order.push(row, 100.0, group=1)
+    order.push(40, 50.0, group=2)
+    order.ended(order.pop(), 1000)
+
+    assert order.pop() == 31
 
 
 def test_failures_teach_nothing() -> None:

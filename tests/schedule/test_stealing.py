@@ -39,6 +39,22 @@ def test_an_idle_worker_is_there_for_the_next_row() -> None:
     assert [sent(each) for each in play(strategy, *arrive(2, 3))] == [[(2, 1)], []]
 
 
+def test_each_idle_worker_steals_once() -> None:
+    """A worker that has stolen is idle no more: the next row goes to the next idle one."""
+    strategy = Stealing(rank_in_file)
+    play(strategy, up(0, slots=2), up(1), up(2), *arrive(*range(4)), finished(2, 1), finished(3, 2))
+
+    assert [sent(each) for each in play(strategy, *arrive(4, 5, 6))] == [[(4, 1)], [(5, 2)], []]
+
+
+def test_a_lost_worker_steals_nothing() -> None:
+    """The end of a row on a lost node makes nobody idle there."""
+    strategy = Stealing(rank_in_file)
+    play(strategy, up(0), up(1), *arrive(*range(6)), NodeLost(1.0, 0))
+
+    assert strategy.on_event(finished(0, 0)) == []
+
+
 def test_look_ahead_is_not_worth_a_theft() -> None:
     """A worker that has a row in flight doesn't take another's row only to queue it in the engine."""
     strategy = Stealing(rank_in_file)

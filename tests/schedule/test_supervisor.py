@@ -230,6 +230,19 @@ def test_a_new_loss_restarts_patience() -> None:
     assert [sent(each) for each in late] == [[], [(1, 1)]]
 
 
+def test_each_loss_has_its_own_deadline() -> None:
+    """The deadline of an earlier loss doesn't move suspects of a later one, though another node's comes before it."""
+    strategy = make(policy=PATIENT)
+    play(strategy, *arrive(*range(9)), up(0), up(1), up(2))
+    play(strategy, failed(1, 1, kind="crash", time=0.0), NodeLost(0.0, 1))
+    play(strategy, failed(0, 0, kind="crash", time=1.0), NodeLost(1.0, 0), up(0, time=20.0))
+    play(strategy, failed(0, 0, kind="crash", lease=2, time=22.0), NodeLost(22.0, 0))
+
+    moved = play(strategy, Woke(31.0), finished(2, 2), finished(1, 2, lease=2))
+
+    assert [sent(each) for each in moved] == [[], [(1, 2)], [(3, 2)]]
+
+
 def test_a_crash_reported_after_the_loss_still_makes_a_suspect() -> None:
     """A row sent to a node just before its loss was known runs alone once its crash is reported."""
     strategy = started(make(), 3, 1)

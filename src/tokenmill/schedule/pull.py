@@ -11,13 +11,12 @@ from tokenmill.schedule.order import Order
 class _Station:
     """A node as `Pull` sees it: `places` are its slots and its look-ahead."""
 
-    __slots__ = ("busy", "gone", "places", "slots")
+    __slots__ = ("busy", "places", "slots")
 
     def __init__(self, slots: int, look_ahead: int) -> None:
         self.slots = slots
         self.places = slots + look_ahead
         self.busy = 0
-        self.gone = False
 
     @property
     def load(self) -> float:
@@ -55,15 +54,14 @@ class Pull:
                 self._list(node, self._stations[node])
                 self._keep_back()
             case NodeLost(node=node):
-                lost = self._stations.pop(node, None)
-                if lost is not None:
-                    lost.gone = True
-                    self._keep_back()
+                self._stations.pop(node, None)
+                self._keep_back()
         return self._fill() if self._open and self._waiting else []
 
     def _free(self, row: int) -> None:
+        """Frees the row's place. That of a lost node enters a load which no station has, or which is true anyway."""
         node, station = self._running.pop(row, (0, None))
-        if station is not None and not station.gone:
+        if station is not None:
             station.busy -= 1
             self._list(node, station)
 
