@@ -86,6 +86,15 @@ def resolve_elsewhere(target: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
+def test_the_bundled_model_is_complete() -> None:
+    """`demo` leads to a folder whose weights, tokenizer and chat template fit together."""
+    folder = ModelFolder(resolve("demo"))
+
+    assert folder.index.parameters > 100_000
+    assert folder.encode_request(ask("hello"))
+    assert folder.template is not None
+
+
 @pytest.mark.parametrize("settings", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path, settings: dict[str, str]) -> None:
     """Offline by choice or by fault, the error names the model and the ways out, in one line."""

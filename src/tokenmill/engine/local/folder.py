@@ -54,9 +54,7 @@ def resolve(target: str) -> Path:
 
 
 def _demo() -> Path:
-    import tokenmill
-
-    path = Path(tokenmill.__file__).parent / DEMO
+    path = Path(__file__).parents[2] / DEMO
     if not (path / "config.json").is_file():
         raise UnknownModel(f"model {DEMO!r} isn't part of this installation ({path}); install tokenmill again")
     return path

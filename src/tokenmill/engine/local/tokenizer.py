@@ -34,9 +34,9 @@ class Tokenizer:
             raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
         with _foreign_faults(BadModel, f"{path} isn't a usable tokenizer; download it again"):
             self._inner = tokenizers.Tokenizer.from_buffer(read_bytes(path))
+            self._inner.no_truncation()
+            self._inner.no_padding()
             self._inner.encode("", add_special_tokens=True)  # finds special tokens that aren't there
-        self._inner.no_truncation()
-        self._inner.no_padding()
         _check_vocabulary(path, self._inner, vocab)
         added = self._inner.get_added_tokens_decoder().values()
         self._special = frozenset(token.content for token in added if token.special)
