@@ -55,6 +55,14 @@ def test_a_lost_worker_steals_nothing() -> None:
     assert strategy.on_event(finished(0, 0)) == []
 
 
+def test_an_idle_worker_that_is_lost_steals_nothing() -> None:
+    """A row that arrives after an idle node was lost waits for the node that is left."""
+    strategy = Stealing(rank_in_file)
+    play(strategy, up(0), up(1), *arrive(0, 1), finished(1, 1), NodeLost(1.0, 1))
+
+    assert [sent(each) for each in play(strategy, *arrive(2, 3), finished(0))] == [[], [], [(2, 0)]]
+
+
 def test_look_ahead_is_not_worth_a_theft() -> None:
     """A worker that has a row in flight doesn't take another's row only to queue it in the engine."""
     strategy = Stealing(rank_in_file)
