@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from tokenmill.engine.local.core import DTYPES, Core
 from tokenmill.engine.local.folder import ModelFolder
 from tokenmill.engine.local.stream import AnswerStream
@@ -74,6 +76,8 @@ def load_session(load: Load) -> Session:
     folder = ModelFolder(Path(load.folder))
     if folder.digest != load.digest:
         raise UsageError(f"{load.folder} has changed since it was looked at; start again to use what is there now")
+    if not is_available(load.device):
+        raise UsageError(f"device {load.device!r} isn't there, or this build of torch can't use it; use --device cpu")
     _ = folder.tokenizer, folder.template  # what can't be read must fail here, not with the first request
     core = Core(
         folder.config,
@@ -86,6 +90,14 @@ def load_session(load: Load) -> Session:
         context=load.context,
     )
     return Session(folder, core, os.environ.get(ABORT_VARIABLE, ""))
+
+
+def is_available(device: str) -> bool:
+    """Whether torch can compute there."""
+    if device == "cpu":
+        return True
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found is not None and found.type == device
 
 
 def _all_text(request: Request) -> str:

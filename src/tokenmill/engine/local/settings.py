@@ -26,7 +26,7 @@ SLOTS = 32
 SLOT_TOKENS = 256
 #: KV memory takes this part of what the weights leave free, so that a second node or program still finds room.
 KV_SHARE = 4
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,11 @@ def make_plan(node: Node, options: EngineOptions) -> Plan:
     dtype = options.dtype or choose_dtype(folder.config, fast_bf16=has_fast_bf16())
     kv_memory = options.kv_memory
     if kv_memory is None:
+        if options.device not in (None, "cpu"):
+            raise UsageError(
+                f"{place}: device {options.device!r} needs its KV memory named, as free memory there isn't known "
+                "before loading; add --kv-memory, such as 8G"
+            )
         kv_memory = spare_memory(place, folder.config, dtype, usable_memory()) // KV_SHARE
     memory = plan_slots(folder.config, dtype, options, kv_memory)
     load = Load(
