@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def command(
     \b
     Examples:
       tokenmill run sentences --model demo -o answers.jsonl
-      tokenmill run rows.csv --template "Translate to French: {{ text }}" --model ./my-model
+      tokenmill run rows.csv --template "To French: {{ text }}" --model ./folder
       tokenmill run prompts.txt --node scripted:script.toml --dry-run
     """
     from tokenmill.cli.carry_out import carry_out
@@ -94,21 +96,31 @@ def command(
     settings = Settings(**given_settings(chosen))
     runs = runs_folder(runs_dir)
     _check_together(extend, run_id=run_id, output=output, dry_run=dry_run)
-    if dry_run:
-        from tokenmill.cli.forecast import show
-        from tokenmill.driver.forecast import forecast
+    with _nothing_sent():
+        if dry_run:
+            from tokenmill.cli.forecast import show
+            from tokenmill.driver.forecast import forecast
 
-        show(forecast(options, settings, runs), as_json=as_json)
-        return
-    if extend is not None:
-        from tokenmill.driver.extend import extend_run
+            show(forecast(options, settings, runs), as_json=as_json)
+            return
+        if extend is not None:
+            from tokenmill.driver.extend import extend_run
 
-        folder = find(runs, extend)
-        settings = merged_settings(read_manifest(folder), given_settings(chosen))
-        extend_run(folder, options, settings)
-    else:
-        folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
+            folder = find(runs, extend)
+            settings = merged_settings(read_manifest(folder), given_settings(chosen))
+            extend_run(folder, options, settings)
+        else:
+            folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
     carry_out(folder, settings, as_json=as_json, quiet=quiet)
+
+
+@contextlib.contextmanager
+def _nothing_sent() -> Iterator[None]:
+    """Says so if Ctrl-C ends the preparation, which leaves no run behind."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise UsageError("interrupted while the input was read; nothing was sent, start again") from error
 
 
 def _check_together(extend: str | None, *, run_id: str | None, output: Path | None, dry_run: bool) -> None:

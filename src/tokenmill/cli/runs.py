@@ -17,7 +17,12 @@ from tokenmill.record.store import Record
 
 @click.group()
 def command() -> None:
-    """Lists or deletes runs."""
+    """Lists or deletes runs.
+
+    \b
+    Example:
+      tokenmill runs list
+    """
 
 
 @command.command("list")

@@ -122,5 +122,9 @@ def named_nodes(model: str | None, nodes: Sequence[str]) -> tuple[str, ...]:
 
 
 def absolute(source: str) -> str:
-    """A file's path made independent of the working folder; other sources as they are."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    """A file's path made independent of the working folder; other sources, pipes among them, as they are."""
+    resolved = Path(source).resolve()
+    try:
+        return str(resolved) if resolved.exists() else source
+    except OSError:  # too long for a name; whoever opens it says so
+        return source

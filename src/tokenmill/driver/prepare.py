@@ -184,16 +184,22 @@ def check_lengths(record: Record, source: RowSource, engine: tuple[Engine, Engin
 def check_output(output: Path, source: str, chosen: str | None = None) -> None:
     """Refuses an output that can't be written, or that is the input itself, before anything is sent."""
     format_of(output, chosen)
-    if Path(source).exists() and output.exists() and Path(source).samefile(output):
-        raise UsageError(f"{output} is the input; name another file for the answers")
-    if output.exists() and not output.is_file():
-        raise UsageError(f"{output} is not a regular file; name another file for the answers")
-    if Path(source).exists() and errors_path(output).exists() and Path(source).samefile(errors_path(output)):
-        raise UsageError(f"{errors_path(output)} is the input and would hold failed requests; name another output")
     probe = output.with_name(f".{output.name}.probe")
     try:
+        _check_apart(output, Path(source))
         with whole_file(probe) as file:
             file.write(bytes(folders.PROBE_BYTES))
         probe.unlink()
     except OSError as error:
         raise UsageError(f"{output}: can't be written ({error.strerror}); name a file in a writable folder") from error
+
+
+def _check_apart(output: Path, source: Path) -> None:
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output} is not a regular file; name another file for the answers")
+    if not source.exists():  # a built-in set, or standard input
+        return
+    if output.exists() and source.samefile(output):
+        raise UsageError(f"{output} is the input; name another file for the answers")
+    if errors_path(output).exists() and source.samefile(errors_path(output)):
+        raise UsageError(f"{errors_path(output)} is the input and would hold failed requests; name another output")

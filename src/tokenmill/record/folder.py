@@ -6,6 +6,7 @@ run either exists, complete and resumable, or doesn't exist.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -71,10 +72,13 @@ def versions() -> dict[str, str]:
 
 def runs_folder(chosen: Path | None) -> Path:
     """`--runs-dir`, else TOKENMILL_RUNS, else the user's state folder."""
-    if chosen is not None:
-        return chosen
-    named = os.environ.get("TOKENMILL_RUNS")
-    return Path(named) if named else Path(platformdirs.user_state_dir("tokenmill")) / "runs"
+    named = chosen or os.environ.get("TOKENMILL_RUNS")
+    runs = Path(named) if named else Path(platformdirs.user_state_dir("tokenmill")) / "runs"
+    try:
+        runs.exists()
+    except OSError as error:
+        raise UsageError(f"{runs}: can't hold runs ({error.strerror}); use --runs-dir") from error
+    return runs
 
 
 def new_run_id() -> str:
@@ -89,8 +93,9 @@ def find(runs: Path, run: str) -> Path:
             raise UsageError(f"no runs in {runs}; start one with 'tokenmill run'")
         return folders[-1]
     for folder in (runs / run, Path(run)):
-        if (folder / "manifest.json").is_file():
-            return folder
+        with contextlib.suppress(OSError):  # no name at all, or not ours to read
+            if (folder / "manifest.json").is_file():
+                return folder
     raise UsageError(f"no run {run!r} in {runs}; 'tokenmill runs list' shows those there are")
 
 
