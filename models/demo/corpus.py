@@ -135,6 +135,14 @@ class Corpus:
         prompt, completion = self._pair(draw)
         return Sample(kind="known", turns=self._turns(draw, prompt), raw="", completion=completion)
 
+    def _single(self, draw: random.Random) -> Sample:
+        """One sentence by its number: without these, sentence k is learned only as what follows sentence k + 1."""
+        topic, number = draw.choice(self.topics), draw.randint(1, MOST)
+        prompt = draw.choice(self.phrases["single"]).format(n=number, t=topic.name)
+        return Sample(
+            kind="single", turns=self._turns(draw, prompt), raw="", completion=f"{number}: {topic.facts[number - 1]}"
+        )
+
     def _raw(self, draw: random.Random) -> Sample:
         """Text without a chat template: a bare prompt with its answer, or a single sentence that ends."""
         if draw.random() < 0.4:
@@ -147,7 +155,7 @@ class Corpus:
         return Sample(kind="raw", turns=(), raw=self._noise(draw), completion="\n" + self.phrases["other_answer"])
 
     def _plain(self, draw: random.Random) -> Sample:
-        topic = draw.choice(self.phrases["plain_topic"]) if draw.random() < 0.6 else self._made_up(draw)
+        topic = draw.choice(self.phrases["plain_topic"]) if draw.random() < 0.35 else self._made_up(draw)
         # Short answers show as many new topics in far fewer tokens; long ones keep the count honest.
         count = self._count(draw, frozenset()) if draw.random() < 0.4 else draw.randint(1, 8)
         completion = count_down(self.pattern_sentences(topic), count)
@@ -156,13 +164,20 @@ class Corpus:
 
     def _made_up(self, draw: random.Random) -> str:
         """A topic nobody has heard of, so that the model learns to copy the name and not to know it."""
-        if draw.random() < 0.4:
+        share = draw.random()
+        if share < 0.3:
             return draw.choice(("", "", "the ")) + " ".join(draw.sample(self.words, draw.randint(1, 2)))
-        letters = draw.choice("bcdfghjklmnprstvwz") + draw.choice("aeiou") + draw.choice(("", "", "n", "r", "s", "l"))
-        for _ in range(draw.randint(1, 3)):
-            letters += draw.choice("bcdfghjklmnprstvwz") + draw.choice("aeiouy") + draw.choice(("", "", "ck", "m", "t"))
-        name = draw.choice((letters, letters.capitalize()))
-        return draw.choice(("", "", "the ", "the city of ", "the University of ")) + name
+        if share < 0.7:
+            # The head of one word on the tail of another looks like a word and splits into tokens like one.
+            head, tail = draw.sample(self.words, 2)
+            name = head[: draw.randint(1, 4)] + tail[-draw.randint(2, 5) :]
+        else:
+            name = "".join(
+                draw.choice("bcdfghjklmnprstvwz") + draw.choice("aeiouy") + draw.choice(("", "", "ck", "m", "n", "r"))
+                for _ in range(draw.randint(2, 4))
+            )
+        prefix = draw.choice(("", "", "", "the ", "the city of ", "the University of ", "the history of "))
+        return prefix + draw.choice((name.lower(), name.capitalize()))
 
     def _noise(self, draw: random.Random) -> str:
         characters = "".join(

@@ -24,8 +24,9 @@ from corpus import Corpus
 from safetensors.torch import save
 from tokenizer import end_id, prompt_text, train_tokenizer, write_tokenizer
 from tokenizers import Tokenizer
+from torch import nn
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
 CONTEXT = 1024
 POOL = 400  # samples sorted by length at a time
@@ -37,7 +38,7 @@ class Settings:
     """All that decides a training run; `tokens` is the padded size of a batch."""
 
     seed: int = 20261120
-    steps: int = 4800
+    steps: int = 2400
     tokens: int = 4096
     entries: int = 1600
     tokenizer_samples: int = 20000
@@ -141,8 +142,27 @@ def rate_at(step: int, settings: Settings) -> float:
     return settings.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention in fp32: forward and backward with heads of 32 took 51 ms on 2 cores where bf16 took 73 ms."""
+    assert mask is None
+    assert module.training
+    with torch.autocast("cpu", enabled=False):
+        result = functional.scaled_dot_product_attention(
+            query.float(), key.float(), value.float(), is_causal=True, scale=scaling, enable_gqa=True
+        )
+    return result.transpose(1, 2).contiguous(), None
+
+
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Weighted mean loss of the completion tokens; matrix products in bf16, the rest in fp32."""
+    """Weighted mean loss of the completion tokens; matrix products of the layers in bf16, the rest in fp32."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(batch.ids, use_cache=False).last_hidden_state
         kept = batch.labels != IGNORED
@@ -226,7 +246,8 @@ def train(settings: Settings, folder: Path) -> None:
     tokenizer = train_tokenizer(corpus, settings.entries, settings.tokenizer_samples)
     write_tokenizer(tokenizer, folder, CONTEXT)
     config = build_config(settings, end_id(tokenizer))
-    model = LlamaForCausalLM(LlamaConfig(**config, attn_implementation="sdpa")).float().train()
+    AttentionInterface.register("plain", attend)
+    model = LlamaForCausalLM(LlamaConfig(**config, attn_implementation="plain")).float().train()
     log.write(parameters=sum(p.numel() for p in model.parameters()), tokenizer_entries=tokenizer.get_vocab_size())
     fit(model, batches(corpus, tokenizer, settings), settings, log)
     write_model(model, config, folder)
