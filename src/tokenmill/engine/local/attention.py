@@ -30,13 +30,15 @@ class PromptPiece(Struct, frozen=True):
 class Batch(Struct, frozen=True):
     """One packed pass of n tokens, of which the first `decoding` are one token each of the rows 0, 1, ...
 
-    `tokens`, `positions [n]`, `addresses [n * kv_heads]` (see `Cache.addresses`); `reach` is how many places the
+    `tokens`, `positions [n]`; the last `padding` of the n tokens mean nothing. `addresses [(n - padding) * kv_heads]`
+    is where keys go (see `Cache.addresses`); `reach` is how many places the
     decoding rows read and `mask [decoding, 1, 1, reach]` is added to their scores. `last` are the tokens whose
     logits are wanted.
     """
 
     tokens: Tensor
     positions: Tensor
+    padding: int
     addresses: Tensor
     decoding: int
     reach: int
@@ -57,7 +59,8 @@ class Attention:
     def __call__(self, layer: int, batch: Batch, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """`queries [n, heads, head_dim]`, `keys` and `values [n, kv_heads, head_dim]` to `[n, heads * head_dim]`."""
         cache = self.cache
-        cache.write(layer, batch.addresses, keys, values)
+        used = len(queries) - batch.padding
+        cache.write(layer, batch.addresses, keys[:used], values[:used])
         outputs = []
         if rows := batch.decoding:
             grouped = queries[:rows].reshape(rows, cache.heads, self.groups, cache.head_dim)
@@ -75,6 +78,8 @@ class Attention:
                 enable_gqa=self.groups > 1,
             )
             outputs.append(answer[0].transpose(0, 1).flatten(1))
+        if batch.padding:
+            outputs.append(torch.zeros_like(queries[used:]).flatten(1))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

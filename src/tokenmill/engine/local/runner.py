@@ -12,6 +12,10 @@ from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.models import Model
 from tokenmill.engine.local.sampling import Draw, choose
 
+#: A pass that reads prompts is filled up to a multiple of this: each number of tokens that a linear sees for the first
+#: time costs the CPU library milliseconds to prepare for, and prompts would bring a new one with every pass.
+PADDING = 16
+
 
 class Runner:
     """Owns the model and the cache."""
@@ -49,12 +53,14 @@ class Runner:
             slots += [piece.sequence.slot] * piece.count
             if piece.completes:
                 last.append(len(tokens) - 1)
+        padding = -len(tokens) % PADDING if pieces else 0
         reach = min(decided.stride, -(-(max(positions[:rows]) + 1) // BUCKET) * BUCKET) if rows else 0
-        where = self._ints(positions)
+        where = self._ints(positions + [0] * padding)
         return Batch(
-            tokens=self._ints(tokens),
+            tokens=self._ints(tokens + [0] * padding),
             positions=where,
-            addresses=self.cache.addresses(self._ints(slots), where),
+            padding=padding,
+            addresses=self.cache.addresses(self._ints(slots), where[: len(slots)]),
             decoding=rows,
             reach=reach,
             mask=self._hide(where[:rows, None], reach)[:, None, None] if rows else None,
@@ -77,4 +83,4 @@ class Runner:
         return torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, -torch.inf)
 
     def _ints(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, device=self.device)
+        return torch.tensor(values, dtype=torch.int64, device=self.device)

@@ -15,6 +15,7 @@ from torch import Tensor
 #: Candidates looked at before a `top_p` without `top_k` falls back to sorting the whole vocabulary.
 CANDIDATES = 256
 _WORD = (1 << 64) - 1
+_STEP = 0x9E3779B97F4A7C15
 
 
 class Draw(Struct, frozen=True):
@@ -32,11 +33,11 @@ class Draw(Struct, frozen=True):
 
 def uniform(seed: int, number: int) -> float:
     """The `number`-th random number of `seed`, in [0, 1): two rounds of the SplitMix64 finisher over a counter."""
-    return _mix(_mix(seed & _WORD) + (number + 1) * 0x9E3779B97F4A7C15) / (1 << 53)
+    return (_mix(_mix(seed & _WORD) + number * _STEP) >> 11) / (1 << 53)
 
 
 def _mix(word: int) -> int:
-    word = (word + 0x9E3779B97F4A7C15) & _WORD
+    word = (word + _STEP) & _WORD
     word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
     word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
     return word ^ (word >> 31)
@@ -84,10 +85,9 @@ def _precise(tensor: Tensor) -> torch.dtype:
 
 
 def _draw_filtered(logits: Tensor, draws: list[Draw]) -> Tensor:
-    vocab = logits.shape[-1]
     scaled = _scale(logits, draws)
-    count = min(vocab, max(CANDIDATES, *(draw.top_k for draw in draws)) if len(draws) else CANDIDATES)
-    return _draw_sorted(scaled, draws, count)
+    most = max(draw.top_k for draw in draws)
+    return _draw_sorted(scaled, draws, min(logits.shape[-1], max(CANDIDATES, most)))
 
 
 def _draw_sorted(scaled: Tensor, draws: list[Draw], count: int) -> Tensor:
