@@ -7,7 +7,8 @@ import pytest
 
 from tokenmill.cluster import EngineOptions
 from tokenmill.engine.local.config import ModelConfig
-from tokenmill.engine.local.settings import SLOT_TOKENS, SLOTS, choose_dtype, plan_slots, spare_memory
+from tokenmill.engine.local.machine import usable_cores
+from tokenmill.engine.local.settings import SLOT_TOKENS, SLOTS, choose_dtype, choose_threads, plan_slots, spare_memory
 from tokenmill.errors import UsageError
 
 SMALL = ModelConfig(
@@ -45,6 +46,12 @@ TOKEN = 2 * 4 * 6 * 32 * 4  # bytes of KV memory for each token of SMALL in fp32
 def test_bf16_is_for_large_models_on_cpus_that_have_it(config: ModelConfig, fast: bool, dtype: str) -> None:
     """A small model keeps the precision in which its answers don't depend on the batch."""
     assert choose_dtype(config, fast_bf16=fast) == dtype
+
+
+def test_a_tiny_model_gets_one_thread() -> None:
+    """Threads that would only wait for each other aren't started."""
+    assert choose_threads(SMALL) == 1
+    assert choose_threads(LARGE) == usable_cores()
 
 
 def test_the_default_slots_are_what_pays() -> None:

@@ -20,6 +20,9 @@ from tokenmill.errors import UsageError
 #: Up to this many numbers a model is computed in fp32: it is fast enough there, and its answers are then the
 #: same whatever else is in the batch.
 SMALL = 50_000_000
+#: Up to this many numbers one thread is as quick as all cores: the matrices are too small to be worth dividing, and
+#: threads that wait for each other in every one of them crawl as soon as another program wants a core.
+TINY = 10_000_000
 #: Sequences at the same time. More gain little on a CPU, as its arithmetic is busy by then.
 SLOTS = 32
 #: Tokens of KV memory each of the default slots should find at least.
@@ -59,7 +62,7 @@ def make_plan(node: Node, options: EngineOptions) -> Plan:
         digest=folder.digest,
         dtype=dtype,
         device=options.device or "cpu",
-        threads=options.threads or usable_cores(),
+        threads=options.threads or choose_threads(folder.config),
         slots=memory.slots,
         context=memory.context,
         kv_memory=memory.kv_bytes,
@@ -75,6 +78,11 @@ def make_plan(node: Node, options: EngineOptions) -> Plan:
         device=load.device,
     )
     return Plan(folder=folder, load=load, facts=facts)
+
+
+def choose_threads(config: ModelConfig) -> int:
+    """All cores that this process may use, but one thread for a tiny model."""
+    return 1 if count_weights(config) <= TINY else usable_cores()
 
 
 def choose_dtype(config: ModelConfig, *, fast_bf16: bool) -> str:
