@@ -82,6 +82,14 @@ class Desk:
         )
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def without(self, missing: str, *words: str) -> Ended:
+        """The command in a process where the module `missing` isn't installed."""
+        code = f"import sys; sys.modules[{missing!r}] = None; from tokenmill.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
     @staticmethod
     def line(*words: str) -> list[str]:
         """The command line of such a process."""

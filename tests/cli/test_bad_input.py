@@ -251,3 +251,33 @@ def test_a_second_process_is_refused(desk: Desk) -> None:
         first.terminate()
         first.communicate()
     assert first.returncode == 4
+
+
+def test_a_missing_extra_is_named(desk: Desk) -> None:
+    """What the core can't do alone is refused before anything is sent, with the line that installs it."""
+    parts = ("Parquet", "pip install 'tokenmill[parquet]'")
+    check_refused(desk, desk.without("pyarrow", "run", "ok.txt", *SCRIPTED, "-o", "a.parquet"), *parts)
+    desk.write("rows.parquet", b"PAR1 and so on PAR1")
+    check_refused(desk, desk.without("pyarrow", "run", "rows.parquet", *SCRIPTED), *parts)
+    ended = desk.without("tokenizers", "run", "ok.txt", "--model", "demo")
+    check_refused(desk, ended, "needs tokenizers", "pip install 'tokenmill[local]'")
+    assert desk.without("pyarrow", "run", "ok.txt", *SCRIPTED, "-q").code == 0
+
+
+def test_an_output_that_goes_away_is_not_the_end(desk: Desk) -> None:
+    """Answers whose file can't be written at the end are kept: exit code 4, and a resume writes them."""
+    desk.write("script.toml", "slots = 1\nper_token = 0.01\ntokens = 30\n")
+    place = desk.folder / "place"
+    place.mkdir()
+    words = desk.line("run", "ok.txt", *SCRIPTED, "--run-id", "a", "--json", "-o", "place/a.txt")
+    with subprocess.Popen(words, cwd=desk.folder, env=desk.environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "running" in process.stderr.readline()
+        place.rmdir()
+        told = process.stderr.read().splitlines()[-1]
+    assert process.returncode == 4
+    assert "place/a.txt" in told
+    assert f"go on with: tokenmill resume {desk.runs}/a" in told
+    place.mkdir()
+    assert desk.call("resume", "a", "-q").code == 0
+    assert len((place / "a.txt").read_text().splitlines()) == 3

@@ -32,9 +32,10 @@ def refused(ended: Ended, *parts: str) -> None:
         assert part in ended.err
 
 
-@pytest.mark.parametrize(
-    "words", [*((name,) for name in COMMANDS), ("runs", "list"), ("runs", "rm"), ("runs", "purge")]
-)
+HELPED = [*COMMANDS, "runs list", "runs rm", "runs purge"]
+
+
+@pytest.mark.parametrize("words", HELPED)
 def test_help_shows_an_example(desk: Desk, words: str) -> None:
     """The help of every command has an example and fits 80 columns."""
     ended = desk.call(*words.split(), "--help")

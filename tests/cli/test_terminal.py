@@ -194,6 +194,43 @@ def test_an_interrupt_before_the_start_leaves_nothing(desk: Desk) -> None:
     assert not desk.runs.exists() or list(desk.runs.iterdir()) == []
 
 
+def test_an_interrupt_keeps_what_came(desk: Desk) -> None:
+    """Ctrl-C during a run ends with exit code 4 and the line that resumes, which then answers the rest."""
+    desk.write("script.toml", "slots = 1\n" + '[[rule]]\nmatch = "two"\nfirst_token = 3600.0\n')
+    words = desk.line("run", "ok.txt", *SCRIPTED, "--run-id", "a", "--json", "--grace", "0", "-o", "a.txt")
+    with subprocess.Popen(
+        words, cwd=desk.folder, env=desk.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while json.loads(process.stderr.readline())["answered"] < 1:
+            pass
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 4
+    told = json.loads(out)
+    assert (told["answered"], told["unfinished"], told["stopped_by"]) == (1, 2, "interrupted by SIGINT")
+    assert f"go on with: tokenmill resume {desk.runs}/a\n" in desk.call("status", "a").out
+    assert not (desk.folder / "a.txt").exists()
+
+
+def test_an_interrupt_before_a_resume_tells_the_way_back(desk: Desk) -> None:
+    """Ctrl-C while a resume gets ready ends with exit code 4: the run is there to go on with."""
+    require("linux")
+    assert desk.call("run", "ok.txt", *SCRIPTED, "--run-id", "a", "-q").code == 0
+    (desk.folder / "script.toml").unlink()
+    os.mkfifo(desk.folder / "script.toml")
+    with subprocess.Popen(
+        desk.line("resume", "a"), cwd=desk.folder, env=desk.environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        with (desk.folder / "script.toml").open("wb"):  # opens when the other side reads
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            told = process.stderr.read()
+        process.wait(PATIENCE)
+    assert process.returncode == 4
+    assert told == f"tokenmill: interrupted; go on with: tokenmill resume {desk.runs}/a\n"
+
+
 def test_standard_input_is_read_to_its_end(desk: Desk) -> None:
     """`-` takes rows from a pipe, and a resume needs the pipe no more."""
     ended = desk.process("run", "-", *SCRIPTED, "--run-id", "a", "-o", "a.txt", stdin=b"one\ntwo")

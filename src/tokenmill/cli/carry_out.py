@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from tokenmill.cli.progress import watcher
-from tokenmill.cli.screen import ReaderGone, drop_stdout, is_plain, printable, say, say_json, tell
+from tokenmill.cli.screen import ReaderGone, drop_stdout, is_plain, line_for, printable, say, say_json, tell
 from tokenmill.driver.options import Settings
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.session import Outcome, execute
@@ -30,10 +29,10 @@ def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: 
     try:
         outcome = _execute(folder, settings, as_json=as_json, quiet=quiet)
     except KeyboardInterrupt as error:  # before the first request or after the last answer; the record is whole
-        raise Interrupted(f"interrupted; {_way_back(folder)}") from error
+        raise Interrupted(f"interrupted; go on with: {line_for('resume', folder)}") from error
     except TokenmillError as error:
         if error.exit_code == Interrupted.exit_code:
-            raise type(error)(f"{error}; {_way_back(folder)}") from error
+            raise type(error)(f"{error}; go on with: {line_for('resume', folder)}") from error
         raise
     try:
         if as_json:
@@ -64,11 +63,6 @@ def print_certificate(certificate: Certificate, *, definitions: bool = False) ->
         say(printable(line))
 
 
-def _way_back(folder: Path) -> str:
-    """The line that goes on: by the folder, which holds wherever the runs are kept."""
-    return f"go on with: tokenmill resume {shlex.quote(str(folder.absolute()))}"
-
-
 def _facts(outcome: Outcome) -> dict[str, object]:
     return {
         "run": outcome.manifest.run_id,
@@ -90,12 +84,12 @@ def _say(outcome: Outcome, *, quiet: bool) -> None:
     if counts.unfinished:
         reason = f"{outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"{counts.answered} of {counts.rows} answered, {counts.unfinished} to go"
-        tell(f"tokenmill: {reason}{left}; {_way_back(outcome.folder)}")
+        tell(f"tokenmill: {reason}{left}; go on with: {line_for('resume', outcome.folder)}")
         return
     if counts.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts.failed.items())
         where = errors_path(outcome.output) if outcome.output is not None else outcome.folder
-        tell(f"tokenmill: failed: {kinds}; see {where}; try again with: tokenmill retry {outcome.folder}")
+        tell(f"tokenmill: failed: {kinds}; see {where}; try again with: {line_for('retry', outcome.folder)}")
     if not quiet:
         say(printable(f"answers: {outcome.output}"))
         say(f"run: {run_id}")

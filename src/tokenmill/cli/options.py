@@ -50,30 +50,74 @@ class Size(click.ParamType[int]):
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+#: What an option is about, by its parameter's name; the others are about output and runs.
+_SECTIONS: dict[str, str] = {}
+REST = "Output and runs"
 
 
-def stacked(*options: Decorator) -> Decorator:
-    """Several options as one decorator, listed in this order by `--help`."""
+def stacked(section: str, *options: Decorator) -> Decorator:
+    """Several options as one decorator, listed in this order under `section` by the help of a `Sectioned` command."""
 
     def apply(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             command = option(command)
+            _SECTIONS[vars(command)["__click_params__"][-1].name] = section
         return command
 
     return apply
 
 
+class Sectioned(click.Command):
+    """A command whose help lists its options by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            entry = parameter.get_help_record(ctx)
+            if entry is not None and isinstance(parameter, click.Option):
+                sections.setdefault(_SECTIONS.get(parameter.name or "", REST), []).append(entry)
+        for title, entries in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(entries)
+
+
+WORKLOAD_OPTIONS = stacked(
+    "Input",
+    click.option(
+        "--format",
+        "format_",
+        metavar="NAME",
+        help="txt, jsonl, openai, csv or parquet; default by name and content.",
+    ),
+    click.option("--prompt-column", metavar="NAME", help="The field or column that holds the prompt."),
+    click.option("--template", metavar="TEXT", help="A Jinja2 template that makes the prompt from a row's fields."),
+    click.option("--id-column", metavar="NAME", help="The field or column that holds the id; default custom_id."),
+    click.option("--system", metavar="TEXT", help="A system message put before every prompt."),
+    click.option("--limit", metavar="N", type=click.IntRange(1), help="Take only the first N rows."),
+    click.option(
+        "--bad-rows",
+        type=click.Choice(["refuse", "fail"]),
+        default="refuse",
+        help="Rows that can't be sent: refuse the whole input (default), or let them fail alone.",
+    ),
+)
+
 ANSWER_OPTIONS = stacked(
-    click.option("--model", help="A model folder, a hub id, or 'demo' (bundled; knows a few topics only)."),
+    "Answers",
+    click.option("--model", metavar="NAME", help="A model folder, a hub id, or 'demo' (bundled; knows a few topics)."),
     click.option("--node", "nodes", multiple=True, metavar="KIND:TARGET", help="Where to run, such as scripted:FILE."),
-    click.option("--max-tokens", type=click.IntRange(1), help="Longest answer; default up to the model's context."),
-    click.option("--temperature", type=click.FloatRange(0), help="0 (default) takes the likeliest token."),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling; default 1 (off)."),
-    click.option("--top-k", type=click.IntRange(0), help="Sample among the k likeliest; default 0 (off)."),
-    click.option("--seed", type=int, help="Makes sampling repeatable; default 0."),
-    click.option("--stop", multiple=True, help="End an answer before this text; may be given again."),
+    click.option(
+        "--max-tokens", metavar="N", type=click.IntRange(1), help="Longest answer; default up to the model's context."
+    ),
+    click.option("--temperature", metavar="X", type=click.FloatRange(0), help="0 (default) takes the likeliest token."),
+    click.option(
+        "--top-p", metavar="X", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling; default 1 (off)."
+    ),
+    click.option("--top-k", metavar="N", type=click.IntRange(0), help="Sample among the N likeliest; default 0 (off)."),
+    click.option("--seed", metavar="N", type=int, help="Makes sampling repeatable; default 0."),
+    click.option("--stop", metavar="TEXT", multiple=True, help="End an answer before this text; may be given again."),
     click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp64"]), help="Number format of the local engine."),
-    click.option("--context", type=click.IntRange(1), help="Cap on prompt and answer together, tokens."),
+    click.option("--context", metavar="N", type=click.IntRange(1), help="Cap on prompt and answer together, tokens."),
     click.option(
         "--on",
         "on",
@@ -84,20 +128,27 @@ ANSWER_OPTIONS = stacked(
 )
 
 SETTING_OPTIONS = stacked(
-    click.option("--strategy", help="pull (default), stealing, static or sequential."),
-    click.option("--order", help="file (default) or longest-first."),
+    "Speed and safety",
+    click.option("--strategy", metavar="NAME", help="pull (default), stealing, static or sequential."),
+    click.option("--order", metavar="NAME", help="file (default) or longest-first."),
     click.option("--blocks", is_flag=True, default=None, help="Strategy static deals blocks, not round robin."),
-    click.option("--slots", type=click.IntRange(1), help="Requests answered at the same time, per node."),
-    click.option("--threads", type=click.IntRange(1), help="Threads of the local engine; default all cores."),
-    click.option("--device", help="cpu, cuda or mps for the local engine; default cpu."),
+    click.option("--slots", metavar="N", type=click.IntRange(1), help="Requests answered at the same time, per node."),
+    click.option(
+        "--threads", metavar="N", type=click.IntRange(1), help="Threads of the local engine; default all cores."
+    ),
+    click.option("--device", metavar="NAME", help="Where the local engine computes; default cpu."),
     click.option("--kv-memory", type=Size(), help="Memory for keys and values, such as 2G."),
     click.option(
         "--durability",
         type=click.Choice(["full", "process"]),
         help="full (default) survives power loss, process survives a kill.",
     ),
-    click.option("--grace", type=click.FloatRange(0), help="Seconds for answers in flight after Ctrl-C; default 30."),
-    click.option("--retries", type=click.IntRange(0), help="Further attempts after a failure that may pass."),
+    click.option(
+        "--grace", metavar="X", type=click.FloatRange(0), help="Seconds for answers in flight after Ctrl-C; default 30."
+    ),
+    click.option(
+        "--retries", metavar="N", type=click.IntRange(0), help="Further attempts after a failure that may pass."
+    ),
     click.option("--with-timings", is_flag=True, default=None, help="Nodes, attempts and times in the output file."),
 )
 

@@ -14,6 +14,7 @@ from tokenmill.cli.options import (
     QUIET,
     RUNS_DIR,
     SETTING_OPTIONS,
+    Sectioned,
     given_settings,
     parse_policies,
 )
@@ -21,7 +22,7 @@ from tokenmill.driver.resume import check_same, merged_settings
 from tokenmill.record.folder import find, read_manifest, runs_folder
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("run")
 @ANSWER_OPTIONS
 @SETTING_OPTIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,30 +16,18 @@ from tokenmill.cli.options import (
     QUIET,
     RUNS_DIR,
     SETTING_OPTIONS,
+    WORKLOAD_OPTIONS,
+    Sectioned,
     answer_choices,
     given_settings,
-    stacked,
 )
 from tokenmill.errors import UsageError
 
-WORKLOAD_OPTIONS = stacked(
-    click.option("--format", "format_", help="txt, jsonl, openai, csv or parquet; default by name and content."),
-    click.option("--prompt-column", help="The field or column that holds the prompt."),
-    click.option("--template", help="A Jinja2 template that makes the prompt from a row's fields."),
-    click.option("--id-column", help="The field or column that holds the id; default custom_id."),
-    click.option("--system", help="A system message put before every prompt."),
-    click.option("--limit", type=click.IntRange(1), help="Take only the first N rows."),
-    click.option(
-        "--bad-rows",
-        type=click.Choice(["refuse", "fail"]),
-        default="refuse",
-        show_default=True,
-        help="Rows that can't be sent: refuse the whole input, or let them fail alone.",
-    ),
-)
+if TYPE_CHECKING:
+    from tokenmill.driver.options import Options, Settings
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("source")
 @WORKLOAD_OPTIONS
 @ANSWER_OPTIONS
@@ -74,13 +62,35 @@ def command(
       tokenmill run prompts.txt --node scripted:script.toml --dry-run
     """
     from tokenmill.cli.carry_out import carry_out
-    from tokenmill.driver.options import Options, Settings, absolute
-    from tokenmill.driver.prepare import prepare
-    from tokenmill.driver.resume import merged_settings
-    from tokenmill.record.folder import find, read_manifest, runs_folder
+    from tokenmill.driver.options import Settings
+    from tokenmill.driver.prepare import check_output, prepare
+    from tokenmill.record.folder import runs_folder
+
+    options = _options(source, chosen, notice=not quiet)
+    settings = Settings(**given_settings(chosen))
+    runs = runs_folder(runs_dir)
+    _check_together(extend, run_id=run_id, output=output, dry_run=dry_run)
+    with _nothing_sent():
+        if dry_run:
+            from tokenmill.cli.forecast import show
+            from tokenmill.driver.forecast import forecast
+
+            if output is not None:
+                check_output(output, options.workload.source)
+            show(forecast(options, settings, runs), as_json=as_json)
+            return
+        if extend is not None:
+            folder, settings = _extended(runs, extend, options, chosen)
+        else:
+            folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
+    carry_out(folder, settings, as_json=as_json, quiet=quiet)
+
+
+def _options(source: str, chosen: dict[str, Any], *, notice: bool) -> Options:
+    from tokenmill.driver.options import Options, absolute
     from tokenmill.workload import Spec
 
-    answers = answer_choices(chosen, notice=not quiet)
+    answers = answer_choices(chosen, notice=notice)
     workload = Spec(
         source=absolute(source),
         format=chosen["format_"],
@@ -92,26 +102,19 @@ def command(
         bad_rows=chosen["bad_rows"],
         sampling=answers.sampling,
     )
-    options = Options(workload=workload, **answers.rest)
-    settings = Settings(**given_settings(chosen))
-    runs = runs_folder(runs_dir)
-    _check_together(extend, run_id=run_id, output=output, dry_run=dry_run)
-    with _nothing_sent():
-        if dry_run:
-            from tokenmill.cli.forecast import show
-            from tokenmill.driver.forecast import forecast
+    return Options(workload=workload, **answers.rest)
 
-            show(forecast(options, settings, runs), as_json=as_json)
-            return
-        if extend is not None:
-            from tokenmill.driver.extend import extend_run
 
-            folder = find(runs, extend)
-            settings = merged_settings(read_manifest(folder), given_settings(chosen))
-            extend_run(folder, options, settings)
-        else:
-            folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
-    carry_out(folder, settings, as_json=as_json, quiet=quiet)
+def _extended(runs: Path, run: str, options: Options, chosen: dict[str, Any]) -> tuple[Path, Settings]:
+    """The folder of a run with the new rows in it, and its settings with those given now."""
+    from tokenmill.driver.extend import extend_run
+    from tokenmill.driver.resume import merged_settings
+    from tokenmill.record.folder import find, read_manifest
+
+    folder = find(runs, run)
+    settings = merged_settings(read_manifest(folder), given_settings(chosen))
+    extend_run(folder, options, settings)
+    return folder, settings
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
+from pathlib import Path
 from typing import TextIO
 
 import msgspec
@@ -60,6 +62,11 @@ def say_json(value: object) -> None:
 def say_encoded(text: bytes) -> None:
     """JSON that is encoded already."""
     say(_UNSAFE.sub(_escape, text.decode()).rstrip("\n"))
+
+
+def line_for(command: str, folder: Path) -> str:
+    """A command line on a run, by its folder: that holds wherever runs are kept and from wherever it is typed."""
+    return f"tokenmill {command} {shlex.quote(str(folder.absolute()))}"
 
 
 def drop_stdout() -> None:

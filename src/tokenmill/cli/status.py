@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
-from tokenmill.cli.screen import printable, say, say_json
+from tokenmill.cli.screen import line_for, printable, say, say_json
 from tokenmill.driver.prepare import RECORD
 from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.lock import is_locked
@@ -49,4 +49,4 @@ def command(run: str, runs_dir: Path | None, as_json: bool) -> None:
     for name, value in facts.items():
         say(printable(f"{name:12} {value}"))
     if state == "interrupted":
-        say(f"go on with: tokenmill resume {manifest.run_id}")
+        say(f"go on with: {line_for('resume', folder)}")

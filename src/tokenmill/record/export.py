@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,13 @@ InputRow = Callable[[Result], dict[str, Any]]
 
 
 def format_of(path: Path, chosen: str | None = None) -> str:
-    """The export format by option, else by suffix."""
+    """The export format by option, else by suffix; raises `UsageError` for one that can't be written here."""
     name = chosen or path.suffix.lstrip(".").lower()
     name = {"ndjson": "jsonl", "pq": "parquet"}.get(name, name)
     if name not in FORMATS:
         raise UsageError(f"{path}: no export format {name!r}; end the name in {', '.join('.' + f for f in FORMATS)}")
+    if name == "parquet" and find_spec("pyarrow") is None:
+        raise UsageError(f"{path}: Parquet needs pyarrow: pip install 'tokenmill[parquet]', or export CSV or JSONL")
     return name
 
 
@@ -195,11 +198,9 @@ def _write_csv(path: Path, rows: Iterable[dict[str, Any]], *, neutralize: bool) 
 
 
 def _write_parquet(path: Path, rows: Iterable[dict[str, Any]], batch: int = 10_000) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError("Parquet needs pyarrow: pip install 'tokenmill[parquet]', or export CSV or JSONL") from error
+    import pyarrow
+    import pyarrow.parquet
+
     with whole_file(path) as file:
         writer = None
         held: list[dict[str, Any]] = []
