@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from cli.desk import SCRIPTED, Desk, Ended
@@ -239,3 +242,16 @@ def test_runs_are_listed_and_deleted(run: Desk) -> None:
 def test_a_taken_name_is_refused(run: Desk) -> None:
     """A second run of a name is told how to go on with the first."""
     refused(run.call("run", "ok.txt", *SCRIPTED, "--run-id", "a"), "run 'a' exists", "tokenmill resume a")
+
+
+def test_the_manual_is_complete() -> None:
+    """docs/commands.md names every command, every option and every key of the JSON."""
+    manual = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        command = importlib.import_module(f"tokenmill.cli.{name}").command
+        assert f"`tokenmill {name}" in manual
+        members = command.commands.values() if isinstance(command, click.Group) else [command]
+        for option in [option for member in members for option in member.params if isinstance(option, click.Option)]:
+            assert any(f"`{word}`" in manual or f"`{word} " in manual for word in option.opts), option.opts
+    for key in RUN_KEYS | STATUS_KEYS | LIST_KEYS | PROGRESS_KEYS | FORECAST_KEYS:
+        assert f"`{key}`" in manual, key
