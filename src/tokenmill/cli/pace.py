@@ -49,6 +49,8 @@ class Pace:
     def facts(self, progress: Progress, now: float) -> Facts:
         """The facts at `now`, seconds on the session's clock."""
         before, ended = self._before, progress.answered + progress.failed_total
+        if not ended and not progress.running:  # still loading, which says nothing about the pace
+            self._seen.clear()
         self._seen.append((now, ended, progress.output_tokens))
         while len(self._seen) > 2 and now - self._seen[0][0] > RATE_OVER:
             self._seen.popleft()
