@@ -14,6 +14,18 @@ from torch.nn import functional
 from tokenmill.engine.local.cache import Cache
 
 
+class Band(Struct, frozen=True):
+    """Decoding rows `first` to `last` (not included), read in one call up to place `reach`.
+
+    `mask [last - first, 1, 1, reach]` is added to their scores.
+    """
+
+    first: int
+    last: int
+    reach: int
+    mask: Tensor
+
+
 class PromptPiece(Struct, frozen=True):
     """Tokens `first` to `first + count` of the batch read the places 0 to `end` of row `slot`.
 
@@ -28,21 +40,18 @@ class PromptPiece(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """One packed pass of n tokens, of which the first `decoding` are one token each of the rows 0, 1, ...
+    """One packed pass of n tokens, the first of which are one token each of the rows 0, 1, ... that decode.
 
     `tokens`, `positions [n]`; the last `padding` of the n tokens mean nothing. `addresses [(n - padding) * kv_heads]`
-    is where keys go (see `Cache.addresses`); `reach` is how many places the
-    decoding rows read and `mask [decoding, 1, 1, reach]` is added to their scores. `last` are the tokens whose
-    logits are wanted.
+    is where keys go (see `Cache.addresses`); `bands` are the decoding rows,
+    `pieces` the prompts. `last` are the tokens whose logits are wanted.
     """
 
     tokens: Tensor
     positions: Tensor
     padding: int
     addresses: Tensor
-    decoding: int
-    reach: int
-    mask: Tensor | None
+    bands: list[Band]
     pieces: list[PromptPiece]
     last: Tensor
 
@@ -62,11 +71,12 @@ class Attention:
         used = len(queries) - batch.padding
         cache.write(layer, batch.addresses, keys[:used], values[:used])
         outputs = []
-        if rows := batch.decoding:
-            grouped = queries[:rows].reshape(rows, cache.heads, self.groups, cache.head_dim)
-            seen_keys = cache.keys[layer][:rows, :, : batch.reach]
-            seen_values = cache.values[layer][:rows, :, : batch.reach]
-            outputs.append(self.decode(grouped, seen_keys, seen_values, batch.mask).flatten(1))
+        for band in batch.bands:
+            rows = slice(band.first, band.last)
+            grouped = queries[rows].reshape(-1, cache.heads, self.groups, cache.head_dim)
+            seen_keys = cache.keys[layer][rows, :, : band.reach]
+            seen_values = cache.values[layer][rows, :, : band.reach]
+            outputs.append(self.decode(grouped, seen_keys, seen_values, band.mask).flatten(1))
         for piece in batch.pieces:
             row = slice(piece.slot, piece.slot + 1)
             answer = functional.scaled_dot_product_attention(
@@ -83,7 +93,7 @@ class Attention:
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def decode_by_sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+def decode_by_sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """`queries [rows, kv_heads, group, head_dim]` over `keys`, `values [rows, kv_heads, reach, head_dim]`.
 
     The heads that share keys are taken as so many queries of one head: no mask between them is needed.
@@ -91,11 +101,11 @@ def decode_by_sdpa(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor |
     return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
-def decode_by_matmul(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+def decode_by_matmul(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """The same by two products; about twice as fast in bf16 on processors without matrix units (AMX)."""
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
     wide = scores.float() if scores.dtype == torch.bfloat16 else scores
-    weights = torch.softmax(wide if mask is None else wide + mask, -1)
+    weights = torch.softmax(wide + mask, -1)
     return weights.to(values.dtype) @ values
 
 

@@ -151,7 +151,7 @@ class Batcher:
                 sequence.tokens.append(token)
                 finish = "length" if len(sequence.tokens) >= sequence.limit else None
             if finish is not None:
-                self.remove(sequence.key)
+                self.running = [other for other in self.running if other is not sequence]
             results.append((sequence, finish))
         return results
 
@@ -170,7 +170,7 @@ class Batcher:
 
     def _preempt(self) -> None:
         youngest = max(self.running, key=lambda sequence: sequence.age)
-        self.running.remove(youngest)
+        self.running = [sequence for sequence in self.running if sequence is not youngest]
         youngest.slot, youngest.stored = -1, 0
         self.waiting.appendleft(youngest)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenmill.engine.local.attention import Attention, Batch, PromptPiece, is_sdpa_slow
+from tokenmill.engine.local.attention import Attention, Band, Batch, PromptPiece, is_sdpa_slow
 from tokenmill.engine.local.batcher import BUCKET, Pass, Piece
 from tokenmill.engine.local.cache import Cache
 from tokenmill.engine.local.config import ModelConfig
@@ -15,6 +15,9 @@ from tokenmill.engine.local.sampling import Draw, choose
 #: A pass that reads prompts is filled up to a multiple of this: each number of tokens that a linear sees for the first
 #: time costs the CPU library milliseconds to prepare for, and prompts would bring a new one with every pass.
 PADDING = 16
+
+#: What one more call of attention costs, in places of a row that could be read in the same time.
+CALL_COST = 128
 
 
 class Runner:
@@ -54,19 +57,20 @@ class Runner:
             if piece.completes:
                 last.append(len(tokens) - 1)
         padding = -len(tokens) % PADDING if pieces else 0
-        reach = min(decided.stride, -(-(max(positions[:rows]) + 1) // BUCKET) * BUCKET) if rows else 0
         where = self._ints(positions + [0] * padding)
         return Batch(
             tokens=self._ints(tokens + [0] * padding),
             positions=where,
             padding=padding,
             addresses=self.cache.addresses(self._ints(slots), where[: len(slots)]),
-            decoding=rows,
-            reach=reach,
-            mask=self._hide(where[:rows, None], reach)[:, None, None] if rows else None,
+            bands=[self._band(band, where) for band in split_rows(positions[:rows], decided.stride)],
             pieces=pieces,
             last=self._ints(last),
         )
+
+    def _band(self, rows: tuple[int, int, int], positions: Tensor) -> Band:
+        first, last, reach = rows
+        return Band(first, last, reach, self._hide(positions[first:last, None], reach)[:, None, None])
 
     def _prompt_piece(self, piece: Piece, first: int) -> PromptPiece:
         start, end = piece.sequence.stored, piece.sequence.stored + piece.count
@@ -84,3 +88,27 @@ class Runner:
 
     def _ints(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self.device)
+
+
+def split_rows(positions: list[int], stride: int) -> list[tuple[int, int, int]]:
+    """Neighbouring rows that attend in one call, as (first, last, reach): all must read as far as the longest.
+
+    Rows of very different lengths are kept apart, or one long sequence would make all others read to its end. Lengths
+    are rounded up so that shapes change seldom.
+    """
+    bands: list[tuple[int, int, int]] = []
+    for row, position in enumerate(positions):
+        reach = min(stride, -(-(position + 1) // BUCKET) * BUCKET)
+        if bands:
+            first, _, before = bands[-1]
+            joined = (first, row + 1, max(before, reach))
+            if _cost([joined]) <= _cost([bands[-1], (row, row + 1, reach)]):
+                bands[-1] = joined
+                continue
+        bands.append((row, row + 1, reach))
+    together = [(0, len(positions), max((reach for _, _, reach in bands), default=0))]
+    return bands if _cost(bands) < _cost(together) else together
+
+
+def _cost(bands: list[tuple[int, int, int]]) -> int:
+    return sum((last - first) * reach + CALL_COST for first, last, reach in bands)

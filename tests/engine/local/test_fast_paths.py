@@ -1,13 +1,17 @@
-"""Fast paths of the layers against their plain twins."""
+"""Fast paths of linears and attention against their plain twins."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tokenmill.engine.local import linear
 from tokenmill.engine.local.attention import decode_by_matmul, decode_by_sdpa
+from tokenmill.engine.local.batcher import BUCKET
 from tokenmill.engine.local.linear import ACTIVATIONS, make_linear, packing_works, plain_linear
+from tokenmill.engine.local.runner import CALL_COST, split_rows
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 4e-2}
 
@@ -68,3 +72,26 @@ def test_both_ways_of_decoding_attend_alike(dtype: torch.dtype, heads: int, grou
 
     for decode in (decode_by_matmul, decode_by_sdpa):
         assert (decode(queries, keys, values, mask) - by_hand).abs().max() < TOLERANCE[dtype]
+
+
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=40))
+@example([200, 10, 130, 200])
+def test_bands_hold_every_row_and_never_cost_more_than_one_call(positions: list[int]) -> None:
+    """Bands follow each other without gap, reach their rows, and read no more than a single call would."""
+    stride = 2001
+
+    bands = split_rows(positions, stride)
+
+    rows = [row for first, last, _ in bands for row in range(first, last)]
+    assert rows == list(range(len(positions)))
+    for first, last, reach in bands:
+        assert max(positions[first:last]) < reach <= stride
+    cost = sum((last - first) * reach + CALL_COST for first, last, reach in bands)
+    assert cost <= len(positions) * max(reach for _, _, reach in bands) + CALL_COST
+
+
+def test_one_long_row_does_not_lengthen_the_others() -> None:
+    """A long sequence among short ones is read alone; short ones of like lengths are read together."""
+    bands = split_rows([70, 100, 90, 3000, 80, 127, 64], 4096)
+
+    assert bands == [(0, 3, 2 * BUCKET), (3, 4, 47 * BUCKET), (4, 7, 2 * BUCKET)]
