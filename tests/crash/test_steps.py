@@ -1,0 +1,72 @@
+"""A driver that is killed at a durable step, or told there that the disk is full or broken, keeps every promise.
+
+A sample of what `benchmarks/crash.py` does at every step.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crash.scene import Calm, Scene
+from crash.steps import BROKEN, DATABASE, FULL, KILL, RUN_FOLDER, SYNC, WAL, Family, Strike, numbers, struck
+from requirements import require
+
+LOG = Family("pwrite64", WAL)
+PAGES = Family("pwrite64", DATABASE)
+RUN = [
+    *(Strike(KILL, LOG, number) for number in (1, 30, 60)),
+    *(Strike(KILL, SYNC, number) for number in (2, 9, 16)),
+    *(Strike(KILL, Family(name), number) for name in ("fsync", "rename", "unlink") for number in (1, 4)),
+    *(Strike(KILL, Family(name), 6) for name in ("fsync", "fdatasync", "pwrite64")),
+    Strike(KILL, PAGES, 2),
+    Strike(KILL, Family("fdatasync", RUN_FOLDER), 1),
+    *(Strike(FULL, family, number) for family in (LOG, SYNC) for number in (1, 11)),
+    *(Strike(FULL, Family(name), number) for name in ("pwrite64", "fdatasync", "rename", "write") for number in (1, 4)),
+    Strike(FULL, PAGES, 1),
+    *(Strike(BROKEN, family, number) for family in (LOG, SYNC) for number in (1, 11)),
+    *(Strike(BROKEN, Family(name), number) for name in ("pwrite64", "fsync", "ftruncate") for number in (2, 5)),
+    Strike(BROKEN, PAGES, 1),
+]
+RESUME = [Strike(fault, family, 2) for fault in (KILL, FULL, BROKEN) for family in (SYNC, LOG, Family("fsync"))]
+
+
+@pytest.mark.parametrize("strike", RUN, ids=str)
+def test_a_strike_at_a_step_of_a_run(small: tuple[Scene, Calm], strike: Strike) -> None:
+    """Whatever step a fault strikes, the command says how to go on, and the end is that of the calm run."""
+    require("strace")
+    scene, calm = small
+
+    story = struck(scene, calm, strike)
+
+    assert story is not None, "the fault never struck"
+    assert story.faults == []
+
+
+@pytest.mark.parametrize("strike", RESUME, ids=str)
+def test_a_strike_at_a_step_of_a_resume(small: tuple[Scene, Calm], half_done: Path, strike: Strike) -> None:
+    """A fault during a resume is no worse than one during the run."""
+    require("strace")
+    scene, calm = small
+
+    story = struck(scene, calm, strike, half_done)
+
+    assert story is not None, "the fault never struck"
+    assert story.faults == []
+
+
+def test_a_failed_sync_of_the_last_answer_is_no_success(tmp_path: Path) -> None:
+    """Whichever sync of a run of one row fails, the exit code is 4, also when the answer can be read already."""
+    require("strace")
+    scene = Scene(tmp_path / "one", rows=1, slots=1)
+    calm = scene.calm()
+    stories = []
+    for number in numbers(1):
+        story = struck(scene, calm, Strike(BROKEN, SYNC, number))
+        if story is None:
+            break
+        stories.append(story)
+
+    assert len(stories) > 1
+    assert [story.faults for story in stories] == [[]] * len(stories)
