@@ -97,6 +97,7 @@ CHOICES = {
     "template": (("--template", "{{ prompt"), ("template, line 1", "Jinja2")),
     "both": (("--template", "{{ a }}", "--prompt-column", "a"), ("both a template and a prompt column",)),
     "suffix": (("-o", "out.docx"), ("'docx'", ".jsonl, .csv, .parquet, .txt")),
+    "timings": (("-o", "a.csv", "--with-timings"), ("timings are for JSONL", ".jsonl")),
     "no folder": (("-o", "nowhere/out.jsonl"), ("nowhere/out.jsonl", "name a file in a writable folder")),
     "runs": (("--runs-dir", "ok.txt/runs"), ("ok.txt/runs", "use --runs-dir")),
     "model": (("--model", "no-such-model"), ("'no-such-model'", "no such folder", "'demo'")),

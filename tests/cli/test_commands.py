@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,8 @@ def test_export_needs_a_file(run: Desk) -> None:
     refused(run.call("export", "a", "-o", "a.docx"), "'docx'", ".jsonl, .csv")
     refused(run.call("export", "a", "-o", "ok.txt"), "ok.txt is the input")
     refused(run.call("export", "b", "-o", "b.csv"), "no run 'b'", "tokenmill runs list")
+    refused(run.call("export", "a", "-o", "a.txt", "--with-input"), "input columns are for CSV and Parquet")
+    refused(run.call("export", "a", "-o", "a.txt", "--with-timings"), "timings are for JSONL")
     ended = run.call("export", "a", "-o", "a.txt")
     assert (ended.code, ended.out, ended.err) == (0, "", "3 of 3 rows written to a.txt\n")
     assert run.read("a.txt") == "row-1\tYou said: one\nrow-2\tYou said: two\nrow-3\tYou said: three\n"
@@ -237,6 +240,20 @@ def test_runs_are_listed_and_deleted(run: Desk) -> None:
     ended = run.call("runs", "list")
     assert (ended.code, ended.out, ended.err) == (0, "", f"no runs in {run.runs}\n")
     refused(run.call("status"), "no runs in", "start one with 'tokenmill run'")
+
+
+def test_a_damaged_run_hides_no_other(run: Desk) -> None:
+    """A run whose record or manifest is broken is listed as that, told why by `status`, and deleted only by name."""
+    for name, file in (("b", "record.db"), ("c", "manifest.json")):
+        shutil.copytree(run.runs / "a", run.runs / name)
+        (run.runs / name / file).write_text("{ broken")
+        refused(run.call("status", name), f"{name}/{file}", "restore the run folder from a copy")
+    listed = facts(run.call("runs", "list", "--json"))
+    assert {each["run"]: each["state"] for each in listed} == {"a": "finished", "b": "unreadable", "c": "unreadable"}
+    assert "b  unreadable   see 'tokenmill status b'" in run.call("runs", "list").out
+    assert run.call("runs", "purge", "--all").err == "deleted a\n"
+    assert run.call("runs", "rm", "b", "c").err == "deleted b\ndeleted c\n"
+    assert run.made_runs() == []
 
 
 def test_a_taken_name_is_refused(run: Desk) -> None:

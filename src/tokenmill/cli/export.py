@@ -11,7 +11,7 @@ from tokenmill.cli.screen import printable, tell
 from tokenmill.driver.prepare import RECORD, check_output, located
 from tokenmill.driver.session import options_of
 from tokenmill.errors import UsageError
-from tokenmill.record.export import FORMATS, export
+from tokenmill.record.export import FORMATS, export, format_of
 from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.store import Record, Result
 from tokenmill.workload import Reader
@@ -45,7 +45,9 @@ def command(
     folder = find(runs_folder(runs_dir), run)
     manifest = read_manifest(folder)
     options = options_of(manifest)
-    check_output(output, options.workload.source, format_)
+    if with_input and format_of(output, format_) not in ("csv", "parquet"):
+        raise UsageError(f"{output}: input columns are for CSV and Parquet; leave --with-input out")
+    check_output(output, options.workload.source, format_, with_timings=with_timings)
     record = Record(folder / RECORD)
     try:
         with Reader(options.workload, located(manifest.input, folder)) as reader:

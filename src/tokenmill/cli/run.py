@@ -76,7 +76,7 @@ def command(
             from tokenmill.driver.forecast import forecast
 
             if output is not None:
-                check_output(output, options.workload.source)
+                check_output(output, options.workload.source, with_timings=settings.with_timings)
             show(forecast(options, settings, runs), as_json=as_json)
             return
         if extend is not None:

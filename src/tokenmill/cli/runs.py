@@ -14,6 +14,8 @@ from tokenmill.record.folder import find, list_runs, read_manifest, remove, runs
 from tokenmill.record.lock import is_locked
 from tokenmill.record.store import Record
 
+UNREADABLE = "unreadable"
+
 
 @click.group()
 def command() -> None:
@@ -40,10 +42,16 @@ def list_command(runs_dir: Path | None, as_json: bool) -> None:
         say_json(found)
         return
     for facts in found:
-        counts = f"{facts['answered']} of {facts['rows']} answered, {facts['failed']} failed"
-        say(printable(f"{facts['run']}  {facts['state']:11}  {counts}  {facts['model']}"))
+        say(printable(_line(facts)))
     if not found:
         tell(f"no runs in {runs_folder(runs_dir)}")
+
+
+def _line(facts: dict[str, object]) -> str:
+    start = f"{facts['run']}  {facts['state']:11}"
+    if facts["state"] == UNREADABLE:
+        return f"{start}  see 'tokenmill status {facts['run']}'"
+    return f"{start}  {facts['answered']} of {facts['rows']} answered, {facts['failed']} failed  {facts['model']}"
 
 
 @command.command("rm")
@@ -66,7 +74,7 @@ def rm_command(runs: tuple[str, ...], runs_dir: Path | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="Delete interrupted runs too.")
 @RUNS_DIR
 def purge_command(finished: bool, everything: bool, runs_dir: Path | None) -> None:
-    """Deletes many runs at once, never one that is running.
+    """Deletes many runs at once, never one that is running or damaged.
 
     \b
     Example:
@@ -74,16 +82,21 @@ def purge_command(finished: bool, everything: bool, runs_dir: Path | None) -> No
     """
     if not (finished or everything):
         raise UsageError("purge needs --finished or --all")
+    deleted = {"finished", "interrupted"} if everything else {"finished"}
     for folder in list_runs(runs_folder(runs_dir)):
-        state = _facts(folder)["state"]
-        if state == "finished" or (everything and state != "running"):
+        if _facts(folder)["state"] in deleted:
             remove(folder)
             tell(f"deleted {folder.name}")
 
 
 def _facts(folder: Path) -> dict[str, object]:
-    manifest = read_manifest(folder)
-    record = Record(folder / RECORD)
+    """One run in short; of a damaged one no more than its name, so that it doesn't hide the others."""
+    try:
+        manifest = read_manifest(folder)
+        record = Record(folder / RECORD)
+    except UsageError:
+        unknown = dict.fromkeys(("rows", "answered", "failed", "model", "created"))
+        return {"run": folder.name, "state": UNREADABLE, **unknown}
     counts = record.counts()
     record.close()
     state = "running" if is_locked(folder) else "interrupted" if counts.unfinished else "finished"

@@ -65,7 +65,7 @@ def prepare(
 ) -> Path:
     """Makes a run folder that can be started; returns its path. On any fault the folder is gone again."""
     if output is not None:
-        check_output(output, options.workload.source)
+        check_output(output, options.workload.source, with_timings=settings.with_timings)
     engines = surveyed(options, settings)
     folders.remove_abandoned(runs)
     prepared = folders.prepare(runs, run_id or folders.new_run_id())
@@ -181,9 +181,10 @@ def check_lengths(record: Record, source: RowSource, engine: tuple[Engine, Engin
     record.fill_failures(failures)
 
 
-def check_output(output: Path, source: str, chosen: str | None = None) -> None:
+def check_output(output: Path, source: str, chosen: str | None = None, *, with_timings: bool = False) -> None:
     """Refuses an output that can't be written, or that is the input itself, before anything is sent."""
-    format_of(output, chosen)
+    if format_of(output, chosen) != "jsonl" and with_timings:
+        raise UsageError(f"{output}: timings are for JSONL; end the name in .jsonl or leave --with-timings out")
     probe = output.with_name(f".{output.name}.probe")
     try:
         _check_apart(output, Path(source))
