@@ -29,8 +29,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
 from crash.power import Loss, Recording, survive  # type: ignore[import-not-found] # noqa: E402
 from crash.scene import Calm, Instant, Scene, Story  # type: ignore[import-not-found] # noqa: E402
 from crash.steps import BROKEN, FAMILIES, FULL, KILL, SESSION, Family, Strike, numbers, struck  # type: ignore[import-not-found] # noqa: E402
+from crash.workers import driver_killed, local_scene, workers_killed  # type: ignore[import-not-found] # noqa: E402
 
-KINDS = ("lost", "repeated", "changed", "resent", "unrecorded", "file", "leftover", "exit")
+KINDS = ("lost", "repeated", "changed", "resent", "unrecorded", "orphan", "file", "leftover", "exit")
 FAULTS = {"kill": KILL, "ENOSPC": FULL, "EIO": BROKEN}
 #: Steps that only a run's end has; a resume makes them, too.
 ENDING = (Family("fsync"), Family("rename"), Family("write"))
@@ -152,6 +153,21 @@ def cut_power(bench: Bench, cuts: int, *, tapes: int) -> list[Callable[[Tally], 
     return [partial(trial, number) for number in range(tapes)]
 
 
+def hurt_workers(bench: Bench, count: int) -> list[Callable[[Tally], None]]:
+    """Engine `local` on the bundled model: kills of its worker in turn with kills of its driver."""
+    own = threading.local()
+
+    def trial(number: int, tally: Tally) -> None:
+        if not hasattr(own, "held"):
+            scene = local_scene(bench.place / f"{threading.get_ident()}-local")
+            own.held = scene, scene.calm()
+        chance = random.Random(f"{bench.seed} worker {number}")
+        story = driver_killed(*own.held, chance) if number % 2 else workers_killed(*own.held, chance, kills=2)
+        bench.add(tally, f"worker {number}", story)
+
+    return [partial(trial, number) for number in range(count)]
+
+
 def campaign(bench: Bench, chosen: argparse.Namespace) -> None:
     print(f"{'':28} trials  {'  '.join(KINDS)}  most sent again  time")
     bench.play("kill", kill_instants(bench, chosen.instants, durability="full"))
@@ -161,6 +177,7 @@ def campaign(bench: Bench, chosen: argparse.Namespace) -> None:
         bench.play(f"{fault} at a step", strike_steps(bench, fault, chosen.every, resumes=False))
         bench.play(f"{fault} at a step of a resume", strike_steps(bench, fault, chosen.every, resumes=True))
     bench.play("power loss", cut_power(bench, chosen.cuts, tapes=4))
+    bench.play("kill of a worker, its driver", hurt_workers(bench, chosen.workers))
 
 
 def main() -> int:
@@ -169,6 +186,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="strike at every N-th durable step")
     parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=list(FAULTS), help="what strikes a step")
     parser.add_argument("--cuts", type=int, default=12, help="moments at which each of four tapes loses its power")
+    parser.add_argument("--workers", type=int, default=30, help="runs of engine local that are hurt; 0 without torch")
     parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()

@@ -103,6 +103,7 @@ class Scene:
         *,
         rows: int = 60,
         slots: int = 8,
+        look_ahead: int = 0,
         delay: float = 0.003,
         node: str = "witness:scripted:script.toml",
         more: Sequence[str] = (),
@@ -111,6 +112,7 @@ class Scene:
         self.folder = folder
         self.rows = rows
         self.slots = slots
+        self.most_in_flight = slots + look_ahead
         self.node = node
         self.more = list(more)
         folder.mkdir(parents=True, exist_ok=True)
@@ -320,8 +322,8 @@ class Story:
             elif row not in self._before.in_flight:
                 self.faults.append(f"resent: row {row} was sent again and was not in flight")
         self.resent += len(again)
-        if len(again) > self.scene.slots:
-            self.faults.append(f"resent: {len(again)} rows with {self.scene.slots} slots")
+        if len(again) > self.scene.most_in_flight:
+            self.faults.append(f"resent: {len(again)} rows, {self.scene.most_in_flight} may be in flight")
         for row, name in names.items():
             if sent[name] > now.attempts[row]:
                 self.faults.append(f"unrecorded: row {row} was sent {sent[name]} times, recorded {now.attempts[row]}")
