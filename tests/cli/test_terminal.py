@@ -213,6 +213,27 @@ def test_an_interrupt_keeps_what_came(desk: Desk) -> None:
     assert not (desk.folder / "a.txt").exists()
 
 
+@pytest.mark.parametrize("options", [(), ("-q",), ("--json",)])
+def test_a_second_interrupt_leaves_at_once(desk: Desk, options: tuple[str, ...]) -> None:
+    """Ctrl-C twice ends the run in the middle of answers, puts the terminal back and tells the way back."""
+    desk.write("script.toml", 'slots = 3\nfirst_token = 3600.0\n[[rule]]\nmatch = "one"\nfirst_token = 0.0\n')
+    ours, theirs = pty.openpty()
+    environment = desk.environment | {"TERM": "xterm-256color"}
+    words = desk.line("run", "ok.txt", *SCRIPTED, "--run-id", "a", *options)
+    with subprocess.Popen(words, cwd=desk.folder, env=environment, stderr=theirs) as process:
+        os.close(theirs)
+        while '"answered":1' not in desk.call("status", "a", "--json").out:
+            pass
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert process.returncode == 4
+    assert shown.rstrip().endswith(f"go on with: tokenmill resume {desk.runs}/a")
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")
+
+
 def test_an_interrupt_before_a_resume_tells_the_way_back(desk: Desk) -> None:
     """Ctrl-C while a resume gets ready ends with exit code 4: the run is there to go on with."""
     require("linux")

@@ -48,12 +48,11 @@ def _execute(folder: Path, settings: Settings | None, *, as_json: bool, quiet: b
     record = Record(folder / RECORD)
     counts = record.counts()
     record.close()
-    watching = watcher(counts, quiet=quiet, as_json=as_json)
+    watching = watcher(folder, counts, quiet=quiet, as_json=as_json)
     try:
         return execute(folder, settings=settings, watcher=watching)
     finally:
-        if watching is not None:
-            watching.close()
+        watching.close()
 
 
 def print_certificate(certificate: Certificate, *, definitions: bool = False) -> None:

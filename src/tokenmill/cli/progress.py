@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tokenmill.cli.pace import SHORTEST_BAR, Facts, Pace, around_bar, plain_line
-from tokenmill.cli.screen import tell
+from tokenmill.cli.screen import line_for, tell
 from tokenmill.driver.progress import Progress
 from tokenmill.record.store import Counts
 
@@ -45,13 +46,38 @@ class Bar:
         yield Segment(after[: options.max_width])
 
 
-class BarWatcher:
+class Silent:
+    """Shows nothing; still tells the way back to whoever leaves at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._is_stopping = False
+
+    def watch(self, progress: Progress, now: float) -> None:
+        """Nothing to show."""
+
+    def leave(self) -> None:
+        self.close()
+        tell(f"tokenmill: left at once; go on with: {line_for('resume', self._folder)}")
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+    def _tell_once(self, progress: Progress) -> None:
+        """Says what a stop waits for, when it begins."""
+        if progress.stopping and not self._is_stopping:
+            self._is_stopping = True
+            tell(f"stopping: {progress.running} requests in flight may still be answered; Ctrl-C again leaves at once")
+
+
+class BarWatcher(Silent):
     """A live bar with counts, rates and the time left."""
 
-    def __init__(self, before: Counts) -> None:
+    def __init__(self, folder: Path, before: Counts) -> None:
         from rich.console import Console
         from rich.live import Live
 
+        super().__init__(folder)
         self._pace = Pace(before)
         self._bar = Bar(self._pace.facts(Progress(rows=before.unfinished), 0.0))
         self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False, transient=True)
@@ -59,6 +85,7 @@ class BarWatcher:
 
     def watch(self, progress: Progress, now: float) -> None:
         self._bar.facts = self._pace.facts(progress, now)
+        self._tell_once(progress)
         with contextlib.suppress(OSError):
             self._live.refresh()
 
@@ -67,32 +94,32 @@ class BarWatcher:
             self._live.stop()
 
 
-class LineWatcher:
+class LineWatcher(Silent):
     """A plain or JSON line whenever `every` seconds have passed and something changed."""
 
-    def __init__(self, before: Counts, *, as_json: bool) -> None:
+    def __init__(self, folder: Path, before: Counts, *, as_json: bool) -> None:
+        super().__init__(folder)
         self._pace = Pace(before)
         self._as_json = as_json
         self._every = JSON_EVERY if as_json else LINE_EVERY
         self._next = 0.0 if as_json else LINE_EVERY
-        self._last: tuple[int, int] | None = None
+        self._last: tuple[int, int, bool] | None = None
 
     def watch(self, progress: Progress, now: float) -> None:
         facts = self._pace.facts(progress, now)
-        counts = (facts.ended, facts.running)
+        if not self._as_json:
+            self._tell_once(progress)
+        counts = (facts.ended, facts.running, facts.stopping)
         if now < self._next or counts == self._last:
             return
         self._next, self._last = now + self._every, counts
         tell(msgspec.json.encode(facts).decode() if self._as_json else plain_line(facts))
 
-    def close(self) -> None:
-        """Nothing to put back."""
 
-
-def watcher(before: Counts, *, quiet: bool, as_json: bool) -> BarWatcher | LineWatcher | None:
-    """The one that suits: none if quiet, JSON lines if asked, a bar on a terminal, else plain lines."""
+def watcher(folder: Path, before: Counts, *, quiet: bool, as_json: bool) -> Silent:
+    """The one that suits: nothing if quiet, JSON lines if asked, a bar on a terminal, else plain lines."""
     if quiet or sys.stderr is None:
-        return None
+        return Silent(folder)
     if as_json or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
-        return LineWatcher(before, as_json=as_json)
-    return BarWatcher(before)
+        return LineWatcher(folder, before, as_json=as_json)
+    return BarWatcher(folder, before)

@@ -44,6 +44,10 @@ class Watcher(Protocol):
 
     def watch(self, progress: Progress, now: float) -> None: ...
 
+    def leave(self) -> None:
+        """A second interrupt ends the process right after this call; puts the screen back."""
+        ...
+
 
 class Outcome(Struct, kw_only=True):
     """How a session ended. `certificate` is None when nothing was ever sent."""
@@ -209,6 +213,8 @@ async def _drive(
     def on_signal(number: int) -> None:
         interrupts.append(number)
         if len(interrupts) > 1:
+            if watcher is not None:
+                watcher.leave()
             os._exit(INTERRUPTED)
         driver.stop(settings.grace)
 
