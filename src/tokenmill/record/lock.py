@@ -15,8 +15,10 @@ from pathlib import Path
 
 from tokenmill.errors import UsageError
 
-#: Looks at the file, and seconds between them, until the owner has put its name there.
-LOOKS = 50
+#: Tries to take the lock, and seconds between them: `is_locked` holds it for an instant, which is no owner.
+TRIES = 20
+#: Further looks at the file until an owner that has just taken the lock has put its name there.
+LOOKS = 30
 LOOK_EVERY = 0.01
 
 
@@ -28,12 +30,10 @@ class RunLock:
             self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise UsageError(f"{folder}: can't be locked ({error.strerror}); check its owner and free space") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _take(self._descriptor):
             owner = _owner(self._descriptor)
             os.close(self._descriptor)
-            raise UsageError(f"{folder}: in use by {owner}; wait for it, or stop it with Ctrl-C first") from error
+            raise UsageError(f"{folder}: in use by {owner}; wait for it, or stop it with Ctrl-C first")
         text = f"process {os.getpid()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode()
         with suppress(OSError):  # on a full disk the lock holds as well without a name in it
             os.ftruncate(self._descriptor, 0)
@@ -41,6 +41,17 @@ class RunLock:
 
     def release(self) -> None:
         os.close(self._descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOOK_EVERY)
+        else:
+            return True
+    return False
 
 
 def _owner(descriptor: int) -> str:
