@@ -87,9 +87,9 @@ class Verdict:
 
 
 def make_requests(vocab: int, count: int, longest: int) -> Requests:
-    """Ragged prompts and limits: limits rise with the square, so that most are short and a few are long."""
+    """Ragged prompts and limits: short limits are somewhat more frequent than long ones."""
     source = random.Random(SEED)
-    limits = [10 + round((longest - 10) * (place / (count - 1)) ** 2) for place in range(count)]
+    limits = [10 + round((longest - 10) * (place / (count - 1)) ** 1.5) for place in range(count)]
     source.shuffle(limits)
     return [([source.randrange(vocab) for _ in range(source.randint(8, 64))], limit) for limit in limits]
 
