@@ -35,7 +35,8 @@ def test_the_causes_sum_to_the_gap(tmp_path: Path) -> None:
     node = script(
         tmp_path,
         PACE
-        + 'load = 0.2\n[[rule]]\nmatch = "flaky"\nfail = "transient"\ntimes = 1\n[[rule]]\nmatch = "long"\ntokens = 300\n',
+        + 'load = 0.2\n[[rule]]\nmatch = "flaky"\nfail = "transient"\ntimes = 1\n'
+        + '[[rule]]\nmatch = "long"\ntokens = 300\n',
     )
     certificate = run(tmp_path, ["x"] * 60 + ["flaky", "long"], node).certificate
 

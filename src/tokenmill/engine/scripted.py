@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import random
 import re
 import tomllib
@@ -214,4 +215,4 @@ def _pieces(text: str, tokens: int, *, timed: bool) -> list[tuple[str, int]]:
     if not timed or tokens < 2:
         return [(text, tokens)]
     bounds = [len(text) * index // tokens for index in range(tokens + 1)]
-    return [(text[start:end], 1) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [(text[start:end], 1) for start, end in itertools.pairwise(bounds)]
