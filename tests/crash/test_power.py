@@ -13,18 +13,14 @@ from requirements import require
 SEED = 7
 
 
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scene, Calm]:
-    """A run long enough for several lines of progress."""
+@pytest.fixture(autouse=True)
+def _strace() -> None:
     require("strace")
-    scene = Scene(tmp_path_factory.mktemp("slow"), rows=60, slots=4, delay=0.03)
-    return scene, scene.calm()
 
 
-def test_no_answer_is_counted_before_its_sync_returned(slow: tuple[Scene, Calm], tmp_path: Path) -> None:
+def test_no_answer_is_counted_before_its_sync_returned(tmp_path: Path) -> None:
     """Each line of progress, and the output, tells of no more answers than a power loss at that moment leaves."""
-    scene, _ = slow
-    scene.wipe()
+    scene = Scene(tmp_path / "slow", rows=60, slots=4, delay=0.03)  # long enough for some lines of progress
     recording = Recording.of(scene, scene.run_words(), tmp_path / "tape")
     told = recording.told
     news = [at for at in range(1, len(told)) if told[at] > told[at - 1]]
@@ -42,9 +38,9 @@ def test_no_answer_is_counted_before_its_sync_returned(slow: tuple[Scene, Calm],
     assert [pair for pair in left if pair[0] > pair[1]] == []
 
 
-def test_a_run_survives_power_loss(slow: tuple[Scene, Calm], tmp_path: Path) -> None:
+def test_a_run_survives_power_loss(small: tuple[Scene, Calm], tmp_path: Path) -> None:
     """At moments all over a run, with nothing, some or torn parts of what was pending, the run ends as ever."""
-    scene, calm = slow
+    scene, calm = small
     scene.wipe()
     recording = Recording.of(scene, scene.run_words(), tmp_path / "tape")
 
@@ -58,10 +54,10 @@ def test_a_run_survives_power_loss(slow: tuple[Scene, Calm], tmp_path: Path) -> 
 
 
 def test_answers_that_a_kill_left_unsynced_are_synced_before_they_count(
-    slow: tuple[Scene, Calm], tmp_path: Path
+    small: tuple[Scene, Calm], tmp_path: Path
 ) -> None:
     """A resume that finds all answers written, but not synced, exports none of them before they are."""
-    scene, calm = slow
+    scene, calm = small
     scene.wipe()
     recording = Recording.of(scene, scene.run_words(), tmp_path / "tape")
     last = max(at for at, step in enumerate(recording.tape.steps) if recording.told[at] < scene.rows)
@@ -79,7 +75,6 @@ def test_answers_that_a_kill_left_unsynced_are_synced_before_they_count(
 
 def test_the_disk_of_the_tape_is_the_real_one(small: tuple[Scene, Calm], tmp_path: Path) -> None:
     """Played to its end and losing nothing, a tape gives back every file that the command left."""
-    require("strace")
     scene, _ = small
     scene.wipe()
     recording = Recording.of(scene, scene.run_words(), tmp_path / "tape")

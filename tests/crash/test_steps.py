@@ -16,17 +16,17 @@ from requirements import require
 LOG = Family("pwrite64", WAL)
 PAGES = Family("pwrite64", DATABASE)
 RUN = [
-    *(Strike(KILL, LOG, number) for number in (1, 30, 60)),
-    *(Strike(KILL, SYNC, number) for number in (2, 9, 16)),
-    *(Strike(KILL, Family(name), number) for name in ("fsync", "rename", "unlink") for number in (1, 4)),
-    *(Strike(KILL, Family(name), 6) for name in ("fsync", "fdatasync", "pwrite64")),
+    *(Strike(KILL, LOG, number) for number in (1, 60)),
+    *(Strike(KILL, SYNC, number) for number in (2, 9)),
+    *(Strike(KILL, Family(name), number) for name in ("fsync", "rename") for number in (1, 4)),
+    *(Strike(KILL, Family(name), 6) for name in ("fdatasync", "pwrite64", "unlink")),
     Strike(KILL, PAGES, 2),
     Strike(KILL, Family("fdatasync", RUN_FOLDER), 1),
-    *(Strike(FULL, family, number) for family in (LOG, SYNC) for number in (1, 11)),
-    *(Strike(FULL, Family(name), number) for name in ("pwrite64", "fdatasync", "rename", "write") for number in (1, 4)),
+    *(Strike(FULL, family, number) for family in (LOG, SYNC) for number in (1, 8)),
+    *(Strike(FULL, Family(name), 4) for name in ("pwrite64", "fdatasync", "rename", "write")),
     Strike(FULL, PAGES, 1),
-    *(Strike(BROKEN, family, number) for family in (LOG, SYNC) for number in (1, 11)),
-    *(Strike(BROKEN, Family(name), number) for name in ("pwrite64", "fsync", "ftruncate") for number in (2, 5)),
+    *(Strike(BROKEN, family, 8) for family in (LOG, SYNC)),
+    *(Strike(BROKEN, Family(name), 2) for name in ("pwrite64", "fsync", "ftruncate")),
     Strike(BROKEN, PAGES, 1),
 ]
 RESUME = [Strike(fault, family, 2) for fault in (KILL, FULL, BROKEN) for family in (SYNC, LOG, Family("fsync"))]
