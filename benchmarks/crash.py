@@ -28,7 +28,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
 
 from crash.power import Loss, Recording, survive  # type: ignore[import-not-found] # noqa: E402
 from crash.scene import Calm, Instant, Scene, Story  # type: ignore[import-not-found] # noqa: E402
-from crash.steps import BROKEN, FAMILIES, FULL, KILL, SESSION, Family, Strike, numbers, struck  # type: ignore[import-not-found] # noqa: E402
+from crash.steps import BROKEN, FAMILIES, FULL, KILL, SESSION, Family, Strike, kill_before_output, numbers, struck  # type: ignore[import-not-found] # noqa: E402
 from crash.workers import driver_killed, local_scene, workers_killed  # type: ignore[import-not-found] # noqa: E402
 
 KINDS = ("lost", "repeated", "changed", "resent", "unrecorded", "orphan", "file", "leftover", "exit")
@@ -108,12 +108,12 @@ def kill_instants(bench: Bench, count: int, *, durability: str, nested: int = 1)
     return [partial(trial, number) for number in range(count)]
 
 
-def strike_steps(bench: Bench, fault: str, every: int, *, resumes: bool) -> list[Callable[[Tally], None]]:
-    """A fault at every step of a run, or of the resume of a run that was killed halfway."""
+def strike_steps(bench: Bench, fault: str, every: int, start: str) -> list[Callable[[Tally], None]]:
+    """A fault at every step of a run, or of the resume of one that was killed halfway, or just before its output."""
 
     def trial(family: Family, tally: Tally) -> None:
         scene, calm = bench.scene(16, 4)
-        saved = half_done(scene) if resumes else None
+        saved = None if start == "run" else killed(scene, start)
         for number in numbers(every):
             strike = Strike(FAULTS[fault], family, number)
             story = struck(scene, calm, strike, saved)
@@ -121,14 +121,18 @@ def strike_steps(bench: Bench, fault: str, every: int, *, resumes: bool) -> list
                 return
             bench.add(tally, str(strike), story)
 
-    return [partial(trial, family) for family in ((*SESSION, *ENDING) if resumes else FAMILIES)]
+    return [partial(trial, family) for family in (FAMILIES if start == "run" else (*SESSION, *ENDING))]
 
 
-def half_done(scene: Scene) -> Path:
-    saved: Path = scene.folder.with_name(f"{scene.folder.name}-half")
+def killed(scene: Scene, start: str) -> Path:
+    """A run that was killed when half of its rows were answered, or when all were and its output had no name yet."""
+    saved: Path = scene.folder.with_name(f"{scene.folder.name}-{start}")
     if not saved.exists():
         scene.wipe()
-        scene.play(scene.run_words(), kill=Instant(scene.rows, 0.0))
+        if start == "half":
+            scene.play(scene.run_words(), kill=Instant(scene.rows, 0.0))
+        else:
+            kill_before_output(scene)
         scene.save(saved)
     return saved
 
@@ -174,8 +178,9 @@ def campaign(bench: Bench, chosen: argparse.Namespace) -> None:
     bench.play("kill, durability process", kill_instants(bench, chosen.instants // 10, durability="process"))
     bench.play("kill three times", kill_instants(bench, chosen.instants // 10, durability="full", nested=3))
     for fault in chosen.faults:
-        bench.play(f"{fault} at a step", strike_steps(bench, fault, chosen.every, resumes=False))
-        bench.play(f"{fault} at a step of a resume", strike_steps(bench, fault, chosen.every, resumes=True))
+        bench.play(f"{fault} at a step", strike_steps(bench, fault, chosen.every, "run"))
+        bench.play(f"{fault}, resume of a half", strike_steps(bench, fault, chosen.every, "half"))
+        bench.play(f"{fault}, resume of all", strike_steps(bench, fault, chosen.every, "all"))
     bench.play("power loss", cut_power(bench, chosen.cuts, tapes=4))
     bench.play("kill of a worker, its driver", hurt_workers(bench, chosen.workers))
 

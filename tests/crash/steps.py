@@ -7,6 +7,7 @@ checkpoints, and before the writer starts and after it ended there is only one t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Family:
         return f"{self.syscall} {Path(self.path).name or 'any file'}"
 
 
+#: More than a run makes.
+RENAMES = 8
 #: What an answer waits for until it counts.
 SYNC = Family("fdatasync", WAL)
 SESSION = (
@@ -66,7 +69,8 @@ class Strike:
         path = ["-P", str(scene.folder / self.family.path)] if self.family.path else []
         name = self.family.syscall
         inject = f"inject={name}:{self.fault}:when={when}"
-        return ["strace", "-f", "-qq", "-o", str(log), "-e", "signal=none", *path, "-e", f"trace={name}", "-e", inject]
+        traced = f"trace={name},pwrite64" if self.family == SYNC else f"trace={name}"
+        return ["strace", "-f", "-qq", "-o", str(log), "-e", "signal=none", *path, "-e", traced, "-e", inject]
 
 
 def struck(scene: Scene, calm: Calm, strike: Strike, saved: Path | None = None) -> Story | None:
@@ -91,12 +95,38 @@ def struck(scene: Scene, calm: Calm, strike: Strike, saved: Path | None = None) 
             story.faults.append(f"exit: code 2, but something was sent: {ended.err.strip()[-300:]}")
         if ended.code == 4 and "tokenmill resume" not in ended.err:
             story.faults.append(f"exit: code 4 without a way back: {ended.err.strip()[-300:]}")
-        if strike.family == SYNC and strike.fault == BROKEN and ended.code != 4:
+        if strike.family == SYNC and strike.fault == BROKEN and ended.code != 4 and mattered(log.read_text()):
             story.faults.append(f"exit: code {ended.code} after a sync failed")
         if ended.code == 0 and scene.output.read_bytes() != calm.file:
             story.faults.append("exit: code 0 without the whole file")
     story.finish()
     return story
+
+
+def mattered(traced: str) -> bool:
+    """Whether something was written to the log, or may have been by a process that died, since the last good sync."""
+    unsynced, writes_since = True, False
+    for line in traced.splitlines():
+        if "(INJECTED)" in line:
+            return unsynced
+        if "pwrite64(" in line:
+            unsynced = writes_since = True
+        elif "fdatasync" in line:
+            if "fdatasync(" in line:  # it begins; a write from now on isn't covered
+                writes_since = False
+            if line.endswith("= 0"):
+                unsynced = writes_since
+    return False
+
+
+def kill_before_output(scene: Scene) -> None:
+    """Leaves a run in which all is answered, but the output has no name: killed at the last rename there is."""
+    for number in range(RENAMES, 0, -1):
+        scene.wipe()
+        strike = Strike(KILL, Family("rename"), number)
+        if scene.play(scene.run_words(), strike.wrap(scene, Path(os.devnull))).code == -9:
+            return
+    raise AssertionError("a run renames nothing")
 
 
 def numbers(every: int, first: int = 1) -> Iterator[int]:

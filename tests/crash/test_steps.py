@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 from crash.scene import Calm, Scene
-from crash.steps import BROKEN, DATABASE, FULL, KILL, RUN_FOLDER, SYNC, WAL, Family, Strike, numbers, struck
+from crash.steps import (
+    BROKEN,
+    DATABASE,
+    FULL,
+    KILL,
+    RUN_FOLDER,
+    SYNC,
+    WAL,
+    Family,
+    Strike,
+    kill_before_output,
+    numbers,
+    struck,
+)
 from requirements import require
 
 LOG = Family("pwrite64", WAL)
@@ -29,6 +42,8 @@ RUN = [
     *(Strike(BROKEN, Family(name), 2) for name in ("pwrite64", "fsync", "ftruncate")),
     Strike(BROKEN, PAGES, 1),
 ]
+#: An export has one thread only, and this is its first sync of the log.
+EXPORT = [Strike(fault, SYNC, 1) for fault in (KILL, FULL, BROKEN)]
 RESUME = [Strike(fault, family, 2) for fault in (KILL, FULL, BROKEN) for family in (SYNC, LOG, Family("fsync"))]
 
 
@@ -54,6 +69,20 @@ def test_a_strike_at_a_step_of_a_resume(small: tuple[Scene, Calm], half_done: Pa
 
     assert story is not None, "the fault never struck"
     assert story.faults == []
+
+
+def test_a_strike_at_the_sync_before_an_export(small: tuple[Scene, Calm], tmp_path: Path) -> None:
+    """A run that was killed with all answers and no output is exported only after they are synced."""
+    require("strace")
+    scene, calm = small
+    kill_before_output(scene)
+    assert len(scene.look().answers) == scene.rows
+    assert not scene.output.exists()
+    scene.save(tmp_path)
+
+    stories = [struck(scene, calm, strike, tmp_path) for strike in EXPORT]
+
+    assert [story and story.faults for story in stories] == [[]] * len(EXPORT)
 
 
 def test_a_failed_sync_of_the_last_answer_is_no_success(tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ class Record:
         self.path = path
         try:
             self._connection = connect(path)
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"{path}: can't be opened ({error}); free space or check the disk") from error
         except sqlite3.DatabaseError as error:
             raise UsageError(f"{path}: not a readable record ({error}); restore the run folder from a copy") from error
         schema.check(self._connection, path)
@@ -119,7 +121,11 @@ class Record:
         return cls(path)
 
     def close(self) -> None:
-        self._connection.close()
+        """Ends with a sync of its own: what was read here may be told, and SQLite is silent on a sync that fails."""
+        try:
+            self.sync()
+        finally:
+            self._connection.close()
 
     def fill(self, rows: Iterable[tuple[object, ...]]) -> int:
         """Puts the rows of an input into the record before anything is sent; returns how many."""
