@@ -95,8 +95,11 @@ def struck(scene: Scene, calm: Calm, strike: Strike, saved: Path | None = None) 
             story.faults.append(f"exit: code 2, but something was sent: {ended.err.strip()[-300:]}")
         if ended.code == 4 and "tokenmill resume" not in ended.err:
             story.faults.append(f"exit: code 4 without a way back: {ended.err.strip()[-300:]}")
-        if strike.family == SYNC and strike.fault == BROKEN and ended.code != 4 and mattered(log.read_text()):
-            story.faults.append(f"exit: code {ended.code} after a sync failed")
+        if strike.family == SYNC and strike.fault == BROKEN and mattered(log.read_text()):
+            if ended.code != 4:
+                story.faults.append(f"exit: code {ended.code} after a sync failed")
+            if scene.output.exists():
+                story.faults.append("exit: an output after a sync failed")
         if ended.code == 0 and scene.output.read_bytes() != calm.file:
             story.faults.append("exit: code 0 without the whole file")
     story.finish()

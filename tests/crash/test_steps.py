@@ -29,16 +29,16 @@ from requirements import require
 LOG = Family("pwrite64", WAL)
 PAGES = Family("pwrite64", DATABASE)
 RUN = [
-    *(Strike(KILL, LOG, number) for number in (1, 60)),
-    *(Strike(KILL, SYNC, number) for number in (2, 9)),
+    *(Strike(KILL, LOG, number) for number in (1, 40)),
+    *(Strike(KILL, SYNC, number) for number in (2, 5)),
     *(Strike(KILL, Family(name), number) for name in ("fsync", "rename") for number in (1, 4)),
     *(Strike(KILL, Family(name), 6) for name in ("fdatasync", "pwrite64", "unlink")),
     Strike(KILL, PAGES, 2),
     Strike(KILL, Family("fdatasync", RUN_FOLDER), 1),
-    *(Strike(FULL, family, number) for family in (LOG, SYNC) for number in (1, 8)),
+    *(Strike(FULL, family, number) for family in (LOG, SYNC) for number in (1, 5)),
     *(Strike(FULL, Family(name), 4) for name in ("pwrite64", "fdatasync", "rename", "write")),
     Strike(FULL, PAGES, 1),
-    *(Strike(BROKEN, family, 8) for family in (LOG, SYNC)),
+    *(Strike(BROKEN, family, 5) for family in (LOG, SYNC)),
     *(Strike(BROKEN, Family(name), 2) for name in ("pwrite64", "fsync", "ftruncate")),
     Strike(BROKEN, PAGES, 1),
 ]
@@ -86,16 +86,16 @@ def test_a_strike_at_the_sync_before_an_export(small: tuple[Scene, Calm], tmp_pa
 
 
 def test_a_failed_sync_of_the_last_answer_is_no_success(tmp_path: Path) -> None:
-    """Whichever sync of a run of one row fails, the exit code is 4, also when the answer can be read already."""
+    """Whichever sync of a short run fails, there is exit code 4 and no output, though all answers can be read."""
     require("strace")
-    scene = Scene(tmp_path / "one", rows=1, slots=1)
+    scene = Scene(tmp_path / "few", rows=5, slots=1, delay=0.02)
     calm = scene.calm()
     stories = []
-    for number in numbers(1):
+    for number in numbers(1, first=6):  # more than the main thread makes, whose own syncs would be struck as well
         story = struck(scene, calm, Strike(BROKEN, SYNC, number))
         if story is None:
             break
         stories.append(story)
 
-    assert len(stories) > 1
+    assert stories, "the writer's last syncs were not struck"
     assert [story.faults for story in stories] == [[]] * len(stories)
