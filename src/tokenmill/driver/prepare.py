@@ -17,7 +17,7 @@ from tokenmill.cluster import EngineFacts
 from tokenmill.driver.options import Options, Settings, as_data, changes, make_engine, make_strategy, parse_node
 from tokenmill.driver.source import RowSource
 from tokenmill.engine import Engine
-from tokenmill.errors import InputFaults, UsageError
+from tokenmill.errors import InputFaults, StorageError, UsageError
 from tokenmill.record import folder as folders
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.export import errors_path, format_of
@@ -73,7 +73,7 @@ def prepare(
         name = prepared.name[1:].rsplit(".", 2)[0]
         manifest = _fill(prepared, name, options, settings, engines, output, rows)
         return folders.publish(prepared, manifest)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, StorageError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{runs}: can't write the run ({reason}); free space or use --runs-dir") from error
     finally:
