@@ -99,8 +99,7 @@ def test_an_error_of_the_disk_is_reported_once_and_nothing_more_is_written(tmp_p
 
 def test_a_long_log_is_folded_while_writing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write-ahead log doesn't grow without bound."""
-    monkeypatch.setattr("tokenmill.record.writer.CHECKPOINT_AFTER", 1 << 18)
-    monkeypatch.setattr("tokenmill.record.writer.LOG_LIMIT", 1 << 20)
+    monkeypatch.setattr("tokenmill.record.writer.FOLD_AFTER", 1 << 18)
     path = tmp_path / "record.db"
     record = Record.create(path)
     record.fill(request(row, str(row)) for row in range(3000))
