@@ -6,7 +6,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINTS = .ci/constraints.txt
 DEMO = build/demo
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test lint check fix bench clean
 
 demo: $(VENV)/.local
 	@mkdir -p $(DEMO)
@@ -15,12 +15,13 @@ demo: $(VENV)/.local
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)
 
-check: $(VENV)/.dev
+lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(TESTS)
+
+check: lint test
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
