@@ -11,6 +11,8 @@ import signal
 import struct
 import subprocess
 import termios
+from concurrent.futures import ThreadPoolExecutor as Pool
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,18 +36,24 @@ def on_terminal(desk: Desk, *words: str, columns: int, **more: str) -> tuple[int
         desk.line(*words), cwd=desk.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        shown = bytearray()
-        while True:
-            try:
-                block = os.read(ours, 1 << 16)
-            except OSError:  # Linux says so when the other side is closed
-                break
-            if not block:
-                break
-            shown += block
+        shown = everything(ours)
         code = process.wait(PATIENCE)
     os.close(ours)
-    return code, shown.decode()
+    return code, shown
+
+
+def everything(terminal: int) -> str:
+    """What a terminal is sent until the other side closes it."""
+    shown = bytearray()
+    while True:
+        try:
+            block = os.read(terminal, 1 << 16)
+        except OSError:  # Linux says so when the other side is closed
+            break
+        if not block:
+            break
+        shown += block
+    return shown.decode()
 
 
 def frames(shown: str) -> str:
@@ -220,14 +228,16 @@ def test_a_second_interrupt_leaves_at_once(desk: Desk, options: tuple[str, ...])
     ours, theirs = pty.openpty()
     environment = desk.environment | {"TERM": "xterm-256color"}
     words = desk.line("run", "ok.txt", *SCRIPTED, "--run-id", "a", *options)
-    with subprocess.Popen(words, cwd=desk.folder, env=environment, stderr=theirs) as process:
+    with subprocess.Popen(words, cwd=desk.folder, env=environment, stderr=theirs) as process, Pool(1) as readers:
         os.close(theirs)
+        screen = readers.submit(everything, ours)  # a terminal that nobody reads would hold the process up
         while '"answered":1' not in desk.call("status", "a", "--json").out:
             pass
-        process.send_signal(signal.SIGINT)
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
-        shown = os.read(ours, 1 << 16).decode()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        shown = screen.result(PATIENCE)
     os.close(ours)
     assert process.returncode == 4
     assert shown.rstrip().endswith(f"go on with: tokenmill resume {desk.runs}/a")
