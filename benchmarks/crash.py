@@ -181,8 +181,10 @@ def campaign(bench: Bench, chosen: argparse.Namespace) -> None:
         bench.play(f"{fault} at a step", strike_steps(bench, fault, chosen.every, "run"))
         bench.play(f"{fault}, resume of a half", strike_steps(bench, fault, chosen.every, "half"))
         bench.play(f"{fault}, resume of all", strike_steps(bench, fault, chosen.every, "all"))
-    bench.play("power loss", cut_power(bench, chosen.cuts, tapes=4))
-    bench.play("kill of a worker, its driver", hurt_workers(bench, chosen.workers))
+    if chosen.cuts:
+        bench.play("power loss", cut_power(bench, chosen.cuts, tapes=4))
+    if chosen.workers:
+        bench.play("kill of a worker, its driver", hurt_workers(bench, chosen.workers))
 
 
 def main() -> int:
@@ -190,7 +192,7 @@ def main() -> int:
     parser.add_argument("--instants", type=int, default=300, help="random instants of a run to kill it at")
     parser.add_argument("--every", type=int, default=1, help="strike at every N-th durable step")
     parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=list(FAULTS), help="what strikes a step")
-    parser.add_argument("--cuts", type=int, default=12, help="moments at which each of four tapes loses its power")
+    parser.add_argument("--cuts", type=int, default=12, help="moments at which four tapes lose their power; 0 for none")
     parser.add_argument("--workers", type=int, default=30, help="runs of engine local that are hurt; 0 without torch")
     parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
     parser.add_argument("--seed", type=int, default=1)
