@@ -6,11 +6,21 @@ from msgspec import Struct
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """One addressable engine instance: `engine` is its kind, `target` the path, name or file it opens."""
+    """One addressable engine instance: `engine` is its kind, `target` the path, name, file or URL it opens.
+
+    The rest is what an inventory may say of a server: `model` if it differs from the run's; `key`, where its key is
+    found, as `env:NAME` or `file:PATH`, never the key itself; `host` and `device`, which hardware it shares with
+    others; `priority`, 0 before 1.
+    """
 
     name: str
     engine: str
     target: str
+    model: str | None = None
+    key: str | None = None
+    host: str | None = None
+    device: str | None = None
+    priority: int = 0
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
@@ -19,6 +29,8 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     `slots`: requests it answers at the same time. `look_ahead`: further requests worth queueing in it.
     `context`: tokens of prompt and answer together, None if unlimited. `digest`: identifies weights, tokenizer and
     numeric format. `memory`: bytes it will hold. `host` and `device` say which hardware it shares with others.
+    `counts_exactly`: whether `count` uses the model's own tokenizer; a server's is not at hand, so it estimates.
+    `version` and `placement` are a server's own words: its version, and where the weights lie.
     """
 
     model: str
@@ -29,12 +41,16 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     memory: int = 0
     host: str = "localhost"
     device: str = "cpu"
+    counts_exactly: bool = True
+    version: str = ""
+    placement: str = ""
 
 
 class EngineOptions(Struct, frozen=True, kw_only=True):
     """What the user may decide about an engine; None leaves it to the engine.
 
     `dtype` is `fp32`, `bf16` or `fp64`; `kv_memory` is in bytes; `context` caps prompt and answer together, tokens.
+    `model` is the name by which a server that holds several is asked for one.
     """
 
     slots: int | None = None
@@ -43,3 +59,4 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     device: str | None = None
     kv_memory: int | None = None
     context: int | None = None
+    model: str | None = None

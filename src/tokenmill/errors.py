@@ -50,10 +50,12 @@ class NodeGone(TokenmillError):
 class EngineError(Exception):
     """An engine failed one request; the driver turns it into a `Failed` event, so it never ends a run.
 
-    `kind` is one of `tokenmill.event.FAILURE_KINDS`.
+    `kind` is one of `tokenmill.event.FAILURE_KINDS`; `retry_after` the seconds for which the node asked to be left
+    alone, None if it didn't.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.retry_after = retry_after

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-#: Failure classes. The first group may succeed on another attempt, the second can't.
+#: Failure classes. The first group may succeed on another attempt, the second can't. The third says nothing of the row:
+#: the node could not be reached, was busy, or can't serve this run at all. It costs the row no attempt.
 RETRYABLE_KINDS = ("crash", "transient", "timeout")
-FINAL_KINDS = ("too_long", "refused", "empty", "repetition", "length", "poison")
-FAILURE_KINDS = RETRYABLE_KINDS + FINAL_KINDS
+FINAL_KINDS = ("too_long", "refused", "empty", "repetition", "length", "filtered", "cut", "poison")
+NODE_KINDS = ("unreachable", "busy", "misconfigured")
+FAILURE_KINDS = RETRYABLE_KINDS + FINAL_KINDS + NODE_KINDS
 
 
 class Arrived(Struct, frozen=True):
@@ -72,7 +74,10 @@ class Finished(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """An attempt ended without an answer; `kind` is one of FAILURE_KINDS."""
+    """An attempt ended without an answer; `kind` is one of FAILURE_KINDS.
+
+    `retry_after`: seconds for which the node asked to be left alone, None if it didn't.
+    """
 
     time: float
     row: int
@@ -80,6 +85,7 @@ class Failed(Struct, frozen=True):
     lease: int
     kind: str
     message: str = ""
+    retry_after: float | None = None
 
 
 class Cancelled(Struct, frozen=True):
@@ -100,6 +106,28 @@ class NodeUp(Struct, frozen=True):
     look_ahead: int = 0
 
 
+class Resized(Struct, frozen=True):
+    """A node that is up can take another number of requests from now on; 0 slots: none for the time being.
+
+    What runs there goes on. While more runs there than `slots + look_ahead`, it gets nothing new.
+    """
+
+    time: float
+    node: int
+    slots: int
+    look_ahead: int = 0
+
+
+class Probed(Struct, frozen=True):
+    """What came of a `Probe`: `kind` is empty if a token came, else the class of the failure."""
+
+    time: float
+    node: int
+    kind: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
 class NodeLost(Struct, frozen=True):
     """A node is gone. Each of its rows in flight has its own `Failed` event, before this one."""
 
@@ -113,7 +141,7 @@ class Woke(Struct, frozen=True):
     time: float
 
 
-Event = Arrived | Dispatched | FirstToken | Finished | Failed | Cancelled | NodeUp | NodeLost | Woke
+Event = Arrived | Dispatched | FirstToken | Finished | Failed | Cancelled | NodeUp | Resized | Probed | NodeLost | Woke
 
 
 class Dispatch(Struct, frozen=True):
@@ -143,7 +171,19 @@ class SetAside(Struct, frozen=True):
     reason: str
 
 
-Action = Dispatch | Cancel | WakeAt | SetAside
+class Probe(Struct, frozen=True):
+    """Ask a node for one token, and send a `Probed` event with what came of it."""
+
+    node: int
+
+
+class Stop(Struct, frozen=True):
+    """Send nothing more and end the run, which can be resumed; `reason` is told to the user."""
+
+    reason: str
+
+
+Action = Dispatch | Cancel | WakeAt | SetAside | Probe | Stop
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

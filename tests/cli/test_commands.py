@@ -154,7 +154,7 @@ def test_a_finished_run_resumes_to_the_same_file(run: Desk) -> None:
 def test_a_resume_names_what_changed(run: Desk) -> None:
     """Other options, another input or another model are refused on resume, each by name."""
     refused(run.call("resume", "a", "--temperature", "0.5"), "temperature: 0.0 -> 0.5", "leave them out")
-    refused(run.call("resume", "a", "--node", "scripted:"), "nodes:", "-> ['scripted:']")
+    refused(run.call("resume", "a", "--node", "scripted:"), "the model changed", "model digest")
     refused(run.call("resume", "a", "--strategy", "best"), "unknown strategy 'best'")
     run.write("script.toml", "slots = 3\n")
     refused(run.call("resume", "a"), "the model changed", "put the old one back")

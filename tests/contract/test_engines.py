@@ -30,7 +30,7 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 @asynccontextmanager
 async def opened(node: Node) -> AsyncIterator[Engine]:
-    options = Options(workload=Spec(source="-"), nodes=())
+    options = Options(workload=Spec(source="-"))
     engine = make_engine(node, options, Settings(slots=2, threads=1, kv_memory=64 << 20))
     try:
         await engine.open()
@@ -68,7 +68,7 @@ def test_a_survey_needs_no_opening(node: Node) -> None:
     """Facts and token counts are there before anything is loaded, and opening confirms them."""
 
     async def tell() -> None:
-        engine = make_engine(node, Options(workload=Spec(source="-"), nodes=()), Settings(slots=2, kv_memory=64 << 20))
+        engine = make_engine(node, Options(workload=Spec(source="-")), Settings(slots=2, kv_memory=64 << 20))
         before = engine.survey()
         assert engine.count(ask("two words")) > 0
         try:
@@ -150,5 +150,18 @@ def test_closed_and_opened_again(node: Node) -> None:
         assert caught.value.kind == "crash"
         await engine.open()
         assert (await answer(engine, ask(PROMPTS[0])))[0] == before[0]
+
+    story(node, body)
+
+
+def test_a_probe_makes_tokens_move(node: Node) -> None:
+    """An open engine answers a probe; a closed one fails it, as it would a request."""
+
+    async def body(engine: Engine) -> None:
+        await engine.probe()
+        await engine.close()
+        with pytest.raises(EngineError) as caught:
+            await engine.probe()
+        assert caught.value.kind == "crash"
 
     story(node, body)

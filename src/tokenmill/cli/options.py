@@ -102,10 +102,14 @@ WORKLOAD_OPTIONS = stacked(
     ),
 )
 
-ANSWER_OPTIONS = stacked(
-    "Answers",
+NODE_OPTIONS = stacked(
+    "Model and nodes",
     click.option("--model", metavar="NAME", help="A model folder, a hub id, or 'demo' (bundled; knows a few topics)."),
     click.option("--node", "nodes", multiple=True, metavar="KIND:TARGET", help="Where to run, such as scripted:FILE."),
+)
+
+ANSWER_OPTIONS = stacked(
+    "Answers",
     click.option(
         "--max-tokens", metavar="N", type=click.IntRange(1), help="Longest answer; default up to the model's context."
     ),
@@ -175,13 +179,8 @@ class Answers:
 NOTICE = "tokenmill: no --model given; using the bundled demo model, which only knows a few topics"
 
 
-def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
+def answer_choices(chosen: dict[str, Any]) -> Answers:
     """The options that shape answers, from what was given and the defaults."""
-    nodes = named_nodes(chosen["model"], chosen["nodes"])
-    if not nodes:
-        nodes = ("local:demo",)
-        if notice:
-            tell(NOTICE)
     sampling = Sampling(
         max_tokens=chosen["max_tokens"],
         temperature=chosen["temperature"] or 0.0,
@@ -190,7 +189,6 @@ def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
         stop=tuple(chosen["stop"]),
     )
     rest = {
-        "nodes": nodes,
         "dtype": chosen["dtype"],
         "context": chosen["context"],
         "acceptance": msgspec.convert(parse_policies(chosen["on"]), Acceptance),
@@ -201,4 +199,15 @@ def answer_choices(chosen: dict[str, Any], *, notice: bool) -> Answers:
 
 def given_settings(chosen: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line; the others keep their default or stored value."""
-    return {name: chosen[name] for name in Settings.__struct_fields__ if chosen.get(name) is not None}
+    given = {name: chosen[name] for name in Settings.__struct_fields__ if chosen.get(name) is not None}
+    nodes = named_nodes(chosen["model"], given.pop("nodes"))
+    return given | {"nodes": nodes} if nodes else given
+
+
+def some_node(given: dict[str, Any], *, notice: bool) -> dict[str, Any]:
+    """These settings, with the bundled model if they name no place to run."""
+    if "nodes" in given:
+        return given
+    if notice:
+        tell(NOTICE)
+    return given | {"nodes": ("local:demo",)}

@@ -11,6 +11,7 @@ from tokenmill.cli.carry_out import carry_out
 from tokenmill.cli.options import (
     ANSWER_OPTIONS,
     AS_JSON,
+    NODE_OPTIONS,
     QUIET,
     RUNS_DIR,
     SETTING_OPTIONS,
@@ -24,6 +25,7 @@ from tokenmill.record.folder import find, read_manifest, runs_folder
 
 @click.command(cls=Sectioned)
 @click.argument("run")
+@NODE_OPTIONS
 @ANSWER_OPTIONS
 @SETTING_OPTIONS
 @RUNS_DIR
@@ -32,7 +34,8 @@ from tokenmill.record.folder import find, read_manifest, runs_folder
 def command(run: str, runs_dir: Path | None, as_json: bool, quiet: bool, **chosen: Any) -> None:
     """Goes on with RUN: an id, a run folder, or 'last'. Answers that were recorded are not asked for again.
 
-    Settings such as --slots may change; anything that shapes the answers may not.
+    Settings such as --slots may change, and so may the nodes, if they hold the same model; anything that shapes the
+    answers may not.
 
     \b
     Example:

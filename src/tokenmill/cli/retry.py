@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tokenmill.cli.carry_out import carry_out
-from tokenmill.cli.options import AS_JSON, QUIET, RUNS_DIR, SETTING_OPTIONS, Sectioned, given_settings
+from tokenmill.cli.options import AS_JSON, NODE_OPTIONS, QUIET, RUNS_DIR, SETTING_OPTIONS, Sectioned, given_settings
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.resume import merged_settings
 from tokenmill.driver.session import ready
@@ -22,6 +22,7 @@ from tokenmill.record.store import Record
 @click.command(cls=Sectioned)
 @click.argument("run")
 @click.option("--class", "kinds", multiple=True, help=f"A failure class ({', '.join(FAILURE_KINDS)}); default all.")
+@NODE_OPTIONS
 @SETTING_OPTIONS
 @RUNS_DIR
 @AS_JSON

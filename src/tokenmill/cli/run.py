@@ -12,6 +12,7 @@ import click
 from tokenmill.cli.options import (
     ANSWER_OPTIONS,
     AS_JSON,
+    NODE_OPTIONS,
     OUTPUT,
     QUIET,
     RUNS_DIR,
@@ -20,6 +21,7 @@ from tokenmill.cli.options import (
     Sectioned,
     answer_choices,
     given_settings,
+    some_node,
 )
 from tokenmill.errors import UsageError
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @click.command(cls=Sectioned)
 @click.argument("source")
 @WORKLOAD_OPTIONS
+@NODE_OPTIONS
 @ANSWER_OPTIONS
 @SETTING_OPTIONS
 @OUTPUT
@@ -66,8 +69,9 @@ def command(
     from tokenmill.driver.prepare import check_output, prepare
     from tokenmill.record.folder import runs_folder
 
-    options = _options(source, chosen, notice=not quiet)
-    settings = Settings(**given_settings(chosen))
+    options = _options(source, chosen)
+    given = given_settings(chosen)
+    settings = Settings(**(given if extend else some_node(given, notice=not quiet)))
     runs = runs_folder(runs_dir)
     _check_together(extend, run_id=run_id, output=output, dry_run=dry_run)
     with _nothing_sent():
@@ -86,11 +90,11 @@ def command(
     carry_out(folder, settings, as_json=as_json, quiet=quiet)
 
 
-def _options(source: str, chosen: dict[str, Any], *, notice: bool) -> Options:
+def _options(source: str, chosen: dict[str, Any]) -> Options:
     from tokenmill.driver.options import Options, absolute
     from tokenmill.workload import Spec
 
-    answers = answer_choices(chosen, notice=notice)
+    answers = answer_choices(chosen)
     workload = Spec(
         source=absolute(source),
         format=chosen["format_"],

@@ -134,12 +134,12 @@ def _options(
     source = absolute(str(rows)) if isinstance(rows, str | Path) else ROWS
     data = {
         "workload": _pick(given, WORKLOAD) | {"source": source, "sampling": _pick(given, SAMPLING)},
-        "nodes": named_nodes(model, nodes),
         "acceptance": on_odd,
     } | _pick(given, ANSWERS)
     if "seed" in given:  # a run's seed is the seed of every row's own
         data["workload"]["sampling"].pop("seed")
-    return _convert(data, Options), _convert(_pick(given, Settings.__struct_fields__), Settings)
+    chosen = _pick(given, Settings.__struct_fields__) | {"model": model, "nodes": named_nodes(model, nodes)}
+    return _convert(data, Options), _convert(chosen, Settings)
 
 
 def _pick(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -20,12 +20,17 @@ from tokenmill.errors import UsageError
 from tokenmill.schedule import RetryPolicy, Supervisor, make
 from tokenmill.workload import Spec
 
+#: Kinds of nodes that hold models under names.
+SERVED = ("http", "https", "ollama", "openai")
+
 
 class Options(Struct, frozen=True, kw_only=True):
-    """Everything that shapes the answers. `dtype` and `context` None are the engine's own choice for the model."""
+    """Everything that shapes the answers, but for the model, which the manifest pins by its digest.
+
+    `dtype` and `context` None are the engine's own choice for the model.
+    """
 
     workload: Spec
-    nodes: tuple[str, ...]
     dtype: str | None = None
     context: int | None = None
     acceptance: Acceptance = Acceptance()
@@ -33,8 +38,13 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """How the run is carried out. `grace`: seconds for what is in flight after a stop. `kv_memory`: bytes."""
+    """How the run is carried out, and where. `model` is what nodes that hold several are asked for.
 
+    `grace`: seconds for what is in flight after a stop. `kv_memory`: bytes.
+    """
+
+    nodes: tuple[str, ...] = ()
+    model: str | None = None
     strategy: str = "pull"
     order: str = "file"
     blocks: bool = False
@@ -72,6 +82,7 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
         device=settings.device,
         kv_memory=settings.kv_memory,
         context=options.context,
+        model=settings.model,
     )
     (point,) = [point for point in entry_points(group="tokenmill.engines") if point.name == node.engine][:1]
     try:
@@ -112,13 +123,18 @@ def changes(old: dict[str, Any], new: dict[str, Any], inside: str = "") -> list[
 def settled_node(text: str) -> str:
     """A node whose target, if it is a file or folder, holds in any working folder; `demo` is always the bundled one."""
     kind, colon, target = text.partition(":")
-    return text if target == "demo" else f"{kind}{colon}{absolute(target)}" if target else text
+    return text if target == "demo" or kind in SERVED else f"{kind}{colon}{absolute(target)}" if target else text
 
 
 def named_nodes(model: str | None, nodes: Sequence[str]) -> tuple[str, ...]:
-    """All nodes of a run: a model is short for the node `local:MODEL`."""
-    first = [f"local:{model}"] if model is not None else []
+    """All nodes of a run. A model is short for the node `local:MODEL`, unless a server is to be asked for it."""
+    first = [f"local:{model}"] if model is not None and not any(map(is_served, nodes)) else []
     return tuple(settled_node(text) for text in (*first, *nodes))
+
+
+def is_served(text: str) -> bool:
+    """Whether a node is a server that is asked for a model by its name."""
+    return text.partition(":")[0] in SERVED
 
 
 def absolute(source: str) -> str:

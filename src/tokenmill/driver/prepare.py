@@ -33,10 +33,10 @@ KEPT_FAULTS = 100
 def surveyed(options: Options, settings: Settings) -> list[tuple[Engine, EngineFacts]]:
     """The engines of a run and what they say before loading; raises `UsageError` for what can't work."""
     make_strategy(settings, rows=1, seed=options.seed)
-    if not options.nodes:
+    if not settings.nodes:
         raise UsageError("no node to run on; name a --model or a --node")
     found = []
-    for index, text in enumerate(options.nodes):
+    for index, text in enumerate(settings.nodes):
         engine = make_engine(parse_node(text, index), options, settings)
         found.append((engine, engine.survey()))
     digests = {facts.digest for _, facts in found}

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tokenmill.driver.acceptance import Acceptance
-from tokenmill.driver.options import Options, Settings, as_data, changes, named_nodes
+from tokenmill.driver.options import Options, Settings, as_data, changes
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest
 from tokenmill.workload import scan
@@ -54,9 +54,6 @@ def check_same(manifest: Manifest, chosen: dict[str, Any], policies: dict[str, s
     given: dict[str, Any] = {
         name: chosen[name] for name in ("dtype", "context", "seed") if chosen.get(name) is not None
     }
-    nodes = named_nodes(chosen.get("model"), chosen.get("nodes") or ())
-    if nodes:
-        given["nodes"] = nodes
     if policies:
         given["acceptance"] = msgspec.convert(as_data(options.acceptance) | policies, Acceptance)
     workload = msgspec.structs.replace(options.workload, sampling=sampling)

@@ -154,7 +154,7 @@ def ready(folder: Path, manifest: Manifest, settings: Settings) -> tuple[list[St
 def _stations(manifest: Manifest, options: Options, settings: Settings) -> list[Station]:
     engines = surveyed(options, settings)
     check_model(manifest, engines[0][1])
-    nodes = [parse_node(text, index) for index, text in enumerate(options.nodes)]
+    nodes = [parse_node(text, index) for index, text in enumerate(settings.nodes)]
     return [Station(index, node, engine) for index, (node, (engine, _)) in enumerate(zip(nodes, engines, strict=True))]
 
 

@@ -131,6 +131,9 @@ class ScriptedEngine:
     async def close(self) -> None:
         self._dead.set()
 
+    async def probe(self) -> None:
+        await self._wait(self._script.first_token, None)
+
     async def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]:
         prompt = prompt_text(request)
         rule = next((rule for pattern, rule in self._rules if pattern.search(prompt)), None)

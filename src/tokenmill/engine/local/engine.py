@@ -29,7 +29,7 @@ from tokenmill.engine.local.wire import (
     WireError,
 )
 from tokenmill.errors import EngineError, TokenmillError
-from tokenmill.request import Chunk, Completion, Request, Usage
+from tokenmill.request import Chunk, Completion, Request, Sampling, Usage
 
 
 class EngineNotOpened(TokenmillError):
@@ -63,6 +63,11 @@ class LocalEngine:
             if self._worker is None:
                 await self._start(plan)
             return plan.facts
+
+    async def probe(self) -> None:
+        request = Request(row=0, custom_id="probe", prompt="Hello", sampling=Sampling(max_tokens=1))
+        async for _ in self.generate(request):
+            pass
 
     async def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]:
         worker = self._worker
