@@ -43,6 +43,20 @@ class FirstToken(Struct, frozen=True):
     lease: int
 
 
+class Paced(Struct, frozen=True):
+    """An attempt has so many chunks by now: 4, and then each doubling of it.
+
+    A few events for each answer, however long, tell how fast a node is long before it has finished one. They aren't
+    recorded.
+    """
+
+    time: float
+    row: int
+    node: int
+    lease: int
+    chunks: int
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """A finished answer with what was measured while it came.
 
@@ -141,7 +155,20 @@ class Woke(Struct, frozen=True):
     time: float
 
 
-Event = Arrived | Dispatched | FirstToken | Finished | Failed | Cancelled | NodeUp | Resized | Probed | NodeLost | Woke
+Event = (
+    Arrived
+    | Dispatched
+    | FirstToken
+    | Paced
+    | Finished
+    | Failed
+    | Cancelled
+    | NodeUp
+    | Resized
+    | Probed
+    | NodeLost
+    | Woke
+)
 
 
 class Dispatch(Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Plays a strategy on virtual time: the same object that a run uses, against nodes that are only arithmetic.
 
-A node answers `slots` rows at the same time, each at its own pace, whatever the others do: `overhead` seconds, then
-`tokens / speed`. So the simulated makespan is that of a server that scales perfectly; what a real one loses shows as
-the difference. Rows beyond the slots wait inside the node in the order in which they came.
+What a node does is in `host`. By default it answers `slots` rows at the same time, each at its own pace, whatever the
+others do. So the simulated makespan is that of a server that scales perfectly; what a real one loses shows as the
+difference. Rows beyond the slots wait inside the node in the order in which they came.
 
 The simulator is strict: an action that no correct strategy takes (a second live attempt of a row, more rows than a
 node has places for, a dispatch after the end) is an assertion error.
@@ -10,7 +10,6 @@ node has places for, a dispatch after the end) is an assertion error.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
@@ -28,13 +27,19 @@ from tokenmill.event import (
     Event,
     Failed,
     Finished,
+    FirstToken,
     NodeLost,
     NodeUp,
+    Paced,
     SetAside,
     WakeAt,
     Woke,
 )
+from tokenmill.schedule.curve import Curve
+from tokenmill.schedule.host import Device, Flight, Host, SimNode, make_hosts
 from tokenmill.schedule.strategy import Strategy
+
+__all__ = ["Faults", "Mishap", "Outage", "SimNode", "SimRow", "Simulated", "simulate"]
 
 
 class SimRow(Struct, frozen=True, kw_only=True):
@@ -45,16 +50,6 @@ class SimRow(Struct, frozen=True, kw_only=True):
     length: float | None = None
     group: int = 0
     arrives: float = 0.0
-
-
-class SimNode(Struct, frozen=True, kw_only=True):
-    """`speed`: tokens per second of each slot; `overhead`: seconds per row; `restart`: seconds, None for never."""
-
-    slots: int = 1
-    look_ahead: int = 0
-    speed: float = 1.0
-    overhead: float = 0.0
-    restart: float | None = 1.0
 
 
 class Outage(Struct, frozen=True, kw_only=True):
@@ -99,29 +94,6 @@ class Simulated(Struct, frozen=True, kw_only=True):
     log: list[tuple[Event, list[Action]]]
 
 
-class _Flight(Struct, eq=False):
-    """An attempt on its way; `started` is None while it waits inside the node."""
-
-    row: int
-    lease: int
-    dispatched: float
-    host: _Host
-    started: float | None = None
-    is_live: bool = True
-
-
-class _Host(Struct, eq=False):
-    """A simulated node; `outages` are those in force."""
-
-    number: int
-    facts: SimNode
-    is_up: bool = False
-    outages: int = 0
-    free: int = 0
-    flights: dict[int, _Flight] = {}
-    waiting: deque[_Flight] = deque()
-
-
 def simulate(
     strategy: Strategy,
     rows: Iterable[SimRow],
@@ -139,8 +111,10 @@ def simulate(
         simulation.at(outage.down, simulation.outage_begins, outage.node)
         if outage.up is not None:
             simulation.at(outage.up, simulation.outage_ends, outage.node)
-    for node in range(len(nodes)):
+    for node, facts in enumerate(nodes):
         simulation.at(0.0, simulation.node_up, node)
+        for moment, curve in facts.changes:
+            simulation.at(moment, simulation.change, node, curve)
     simulation.run()
     return Simulated(
         makespan=simulation.last_end,
@@ -159,9 +133,9 @@ class _Simulation:
         self.faults = faults
         self.mishaps = {(mishap.row, mishap.lease): mishap for mishap in faults.mishaps}
         self.mishaps |= {(row, 0): Mishap(row=row, kind="crash") for row in faults.poison}
-        self.hosts = [_Host(number, facts) for number, facts in enumerate(nodes)]
+        self.hosts = make_hosts(nodes)
         self.rows: dict[int, SimRow] = {}
-        self.flights: dict[int, _Flight] = {}
+        self.flights: dict[int, Flight] = {}
         self.leases: dict[int, int] = {}
         self.answered: set[int] = set()
         self.set_aside: dict[int, SetAside] = {}
@@ -213,7 +187,8 @@ class _Simulation:
         host = self.hosts[number]
         if host.is_up or host.outages:
             return
-        host.is_up, host.free, host.flights, host.waiting = True, host.facts.slots, {}, deque()
+        host.open(self.now)
+        self._watch(host.device)
         self.deliver(NodeUp(self.now, number, host.facts.slots, host.facts.look_ahead))
 
     def outage_begins(self, number: int) -> None:
@@ -226,50 +201,81 @@ class _Simulation:
         self.hosts[number].outages -= 1
         self.node_up(number)
 
-    def _go_down(self, host: _Host, kind: str) -> None:
-        host.is_up = False
-        lost = list(host.flights.values())
-        for flight in lost:
-            flight.is_live = False
+    def _go_down(self, host: Host, kind: str) -> None:
+        lost = host.close(self.now)
+        self._watch(host.device)
         for flight in lost:
             self._fail(flight, kind)
         self.deliver(NodeLost(self.now, host.number))
         if kind == "crash" and host.facts.restart is not None:
             self.at(self.now + host.facts.restart, self.node_up, host.number)
 
+    def change(self, number: int, curve: Curve) -> None:
+        """The node behaves in another way from now on; what runs there goes on."""
+        host = self.hosts[number]
+        host.curve = curve
+        host.start_waiting(self.now)
+        self._watch(host.device)
+
+    def step(self, host: Host, stamp: int) -> None:
+        """Something happens on a host, unless another moment came first."""
+        if stamp != host.stamp:
+            return
+        flight = host.advance()
+        if flight.is_ending:
+            self.end(flight, flight.kind)
+        else:
+            tokens = flight.mark
+            host.go_on(flight)
+            self._tell_progress(flight, tokens)
+        self._watch(host.device)
+
+    def _tell_progress(self, flight: Flight, tokens: int) -> None:
+        row, node, lease = flight.row, flight.host.number, flight.lease
+        if tokens == 1:
+            flight.first_token = self.now
+            self.deliver(FirstToken(self.now, row, node, lease))
+        else:
+            self.deliver(Paced(self.now, row, node, lease, tokens))
+
+    def _watch(self, device: Device) -> None:
+        """Waits for the next moment of each host on the device."""
+        for host in device.hosts:
+            if host.stamp != host.watched and host.is_up:
+                host.watched = host.stamp
+                moment = host.next_moment()
+                if moment is not None:
+                    self.at(max(moment, self.now), self.step, host, host.stamp)
+
     # Attempts
 
-    def _dispatch(self, row: int, host: _Host) -> None:
+    def _dispatch(self, row: int, host: Host) -> None:
         assert row not in self.flights, f"row {row} has two live attempts"
         assert row not in self.answered, f"row {row} was sent again after its answer"
         assert row not in self.set_aside, f"row {row} was sent after it was set aside"
         assert len(host.flights) < host.facts.slots + host.facts.look_ahead, f"node {host.number} is overfull"
         lease = self.leases[row] = self.leases.get(row, 0) + 1
-        flight = self.flights[row] = host.flights[row] = _Flight(row, lease, self.now, host)
+        flight = self._make_flight(row, lease, host)
+        self.flights[row] = host.flights[row] = flight
         if not host.is_up:
             self.at(self.now, self.end, flight, "transient")  # sent before the loss of the node was known
-        elif host.free:
-            self._start(flight)
         else:
-            host.waiting.append(flight)
+            host.put(flight, self.now)
+            self._watch(host.device)
 
-    def _start(self, flight: _Flight) -> None:
-        host = flight.host
-        host.free -= 1
-        flight.started = self.now
-        seconds = host.facts.overhead + self.rows[flight.row].tokens / host.facts.speed
-        mishap = self.mishaps.get((flight.row, flight.lease)) or self.mishaps.get((flight.row, 0))
+    def _make_flight(self, row: int, lease: int, host: Host) -> Flight:
+        span = host.facts.work(self.rows[row].tokens)
+        mishap = self.mishaps.get((row, lease)) or self.mishaps.get((row, 0))
         if mishap is None:
-            self.at(self.now + seconds, self.end, flight, "")
-            return
-        self.at(self.now + seconds * mishap.part, self.end, flight, mishap.kind)
-        if mishap.late is not None:
-            self.at(self.now + seconds * mishap.part + mishap.late, self.answer_late, flight)
+            return Flight(row, lease, self.now, host, span)
+        return Flight(row, lease, self.now, host, span * mishap.part, mishap.kind, mishap.late)
 
-    def end(self, flight: _Flight, kind: str) -> None:
+    def end(self, flight: Flight, kind: str) -> None:
         """An attempt comes to the end that was foreseen for it, unless its node was lost before."""
         if not flight.is_live:
             return
+        if flight.late is not None:
+            self.at(self.now + flight.late, self.answer_late, flight)
         if kind == "crash":
             self._go_down(flight.host, "crash")
             return
@@ -282,42 +288,33 @@ class _Simulation:
             self.last_end = self.now
             self.deliver(self._finished(flight))
 
-    def answer_late(self, flight: _Flight) -> None:
+    def answer_late(self, flight: Flight) -> None:
         self.deliver(self._finished(flight))
 
-    def cancel(self, flight: _Flight) -> None:
+    def cancel(self, flight: Flight) -> None:
         if flight.is_live:
             self._vacate(flight)
             self._note(flight, "cancelled")
             self.deliver(Cancelled(self.now, flight.row, flight.host.number, flight.lease))
 
-    def _vacate(self, flight: _Flight) -> None:
-        """Takes the flight off its node and starts the next one there."""
-        host = flight.host
-        flight.is_live = False
-        if flight.started is None:
-            if flight in host.waiting:
-                host.waiting.remove(flight)
-            return
-        host.free += 1
-        if host.waiting:
-            self._start(host.waiting.popleft())
+    def _vacate(self, flight: Flight) -> None:
+        """Takes the flight off its node, where the next one starts."""
+        flight.host.take(flight, self.now)
+        self._watch(flight.host.device)
 
-    def _fail(self, flight: _Flight, kind: str) -> None:
+    def _fail(self, flight: Flight, kind: str) -> None:
         self._note(flight, "failed", kind)
         self.deliver(Failed(self.now, flight.row, flight.host.number, flight.lease, kind))
 
-    def _finished(self, flight: _Flight) -> Finished:
+    def _finished(self, flight: Flight) -> Finished:
         tokens = self.rows[flight.row].tokens
         answer = Answer(text="", finish_reason="stop", prompt_tokens=0, output_tokens=tokens)
         return Finished(self.now, flight.row, flight.host.number, flight.lease, answer)
 
-    def _note(self, flight: _Flight, outcome: str, kind: str = "") -> None:
-        """Closes the flight and keeps it as the record would; its first token comes after the overhead."""
+    def _note(self, flight: Flight, outcome: str, kind: str = "") -> None:
+        """Closes the flight and keeps it as the record would."""
         del self.flights[flight.row]
         flight.host.flights.pop(flight.row, None)
-        facts = flight.host.facts
-        first = None if flight.started is None else flight.started + facts.overhead + 1 / facts.speed
         self.attempts.append(
             Attempt(
                 row=flight.row,
@@ -327,7 +324,7 @@ class _Simulation:
                 outcome=outcome,
                 dispatched=flight.dispatched,
                 finished=self.now,
-                first_token=None if first is None or first > self.now else first,
+                first_token=flight.first_token,
                 output_tokens=self.rows[flight.row].tokens if outcome == "answered" else 0,
                 kind=kind,
             )
