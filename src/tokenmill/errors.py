@@ -18,6 +18,10 @@ class UsageError(TokenmillError):
     """A wrong option, name or file; nothing was sent."""
 
 
+class NodeUnreachable(UsageError):
+    """A server doesn't answer; a run goes on without it if it has another."""
+
+
 class InputFaults(TokenmillError):
     """All faults of one input, reported together."""
 

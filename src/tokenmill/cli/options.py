@@ -127,7 +127,8 @@ ANSWER_OPTIONS = stacked(
         "on",
         multiple=True,
         metavar="ODDITY=CHOICE",
-        help="empty, length or repetition = flag, fail or ignore; default empty=fail, others flag.",
+        help="empty, length, repetition, filtered or cut = flag, fail or ignore; default length and repetition flag, "
+        "others fail.",
     ),
 )
 
@@ -162,8 +163,9 @@ def parse_policies(pairs: tuple[str, ...]) -> dict[str, str]:
     chosen = {}
     for pair in pairs:
         name, _, choice = pair.partition("=")
-        if name not in ("empty", "length", "repetition") or choice not in ("flag", "fail", "ignore"):
-            raise UsageError(f"--on {pair}: write empty, length or repetition, then =flag, =fail or =ignore")
+        if name not in Acceptance.__struct_fields__ or choice not in ("flag", "fail", "ignore"):
+            known = ", ".join(Acceptance.__struct_fields__)
+            raise UsageError(f"--on {pair}: write one of {known}, then =flag, =fail or =ignore")
         chosen[name] = choice
     return chosen
 

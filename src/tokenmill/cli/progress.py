@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tokenmill.cli.pace import SHORTEST_BAR, Facts, Pace, around_bar, plain_line
-from tokenmill.cli.screen import line_for, tell
+from tokenmill.cli.screen import line_for, printable, tell
 from tokenmill.driver.progress import Progress
 from tokenmill.record.store import Counts
 
@@ -52,6 +52,7 @@ class Silent:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._is_stopping = False
+        self._told = 0
 
     def watch(self, progress: Progress, now: float) -> None:
         """Nothing to show."""
@@ -64,7 +65,10 @@ class Silent:
         """Nothing to put back."""
 
     def _tell_once(self, progress: Progress) -> None:
-        """Says what a stop waits for, when it begins."""
+        """Says what happened to nodes, and what a stop waits for, when it begins."""
+        for note in progress.notes[self._told :]:
+            tell(f"tokenmill: {printable(note)}")
+        self._told = len(progress.notes)
         if progress.stopping and not self._is_stopping:
             self._is_stopping = True
             tell(f"stopping: {progress.running} requests in flight may still be answered; Ctrl-C again leaves at once")

@@ -24,11 +24,15 @@ LONGEST_PIECE = 400
 
 
 class Acceptance(Struct, frozen=True, kw_only=True):
-    """What to do with an empty answer, one cut at its token limit, and one that ends in a loop."""
+    """What to do with an answer that is empty, reached its token limit, ends in a loop, was ended by the server's
+    filter, or was given to a prompt of which the server had read only a part (`cut`).
+    """
 
     empty: Choice = "fail"
     length: Choice = "flag"
     repetition: Choice = "flag"
+    filtered: Choice = "fail"
+    cut: Choice = "fail"
 
 
 def accept(answer: Answer, policy: Acceptance) -> Answer:
@@ -37,18 +41,24 @@ def accept(answer: Answer, policy: Acceptance) -> Answer:
     for name, choice, message in _oddities(answer, policy):
         if choice == "fail":
             raise EngineError(name, message)
-        flags.append(name)
-    return answer if len(flags) == len(answer.flags) else replace(answer, flags=tuple(flags))
+        if choice == "flag":
+            flags.append(name)
+    named = tuple(dict.fromkeys(flags))
+    return answer if named == answer.flags else replace(answer, flags=named)
 
 
 def _oddities(answer: Answer, policy: Acceptance) -> list[tuple[str, Choice, str]]:
     found: list[tuple[str, Choice, str]] = []
-    if policy.empty != "ignore" and not answer.text.strip():
+    if not answer.text.strip():
         found.append(("empty", policy.empty, f"the answer has no text after {answer.output_tokens} tokens"))
+    if answer.finish_reason == "content_filter":
+        found.append(("filtered", policy.filtered, "the server's content filter ended the answer; change the prompt"))
+    if "cut" in answer.flags:
+        message = f"the server read only {answer.prompt_tokens} tokens of the prompt; raise --context or shorten it"
+        found.append(("cut", policy.cut, message))
     if answer.finish_reason == "length":
-        if policy.length != "ignore":
-            message = f"the answer was cut at {answer.output_tokens} tokens; raise max_tokens"
-            found.append(("length", policy.length, message))
+        message = f"the answer was cut at {answer.output_tokens} tokens; raise max_tokens"
+        found.append(("length", policy.length, message))
         if policy.repetition != "ignore" and ends_in_loop(answer.text):
             found.append(("repetition", policy.repetition, "the answer ends in a loop"))
     return found

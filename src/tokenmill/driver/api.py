@@ -101,7 +101,8 @@ def run(
         run_id: a name for the run; with `resume=True` a run of that name goes on if there is one.
         follow: called with each request and the text of its answer; the rows it returns join the run at once, in the
             same transaction as the answer, so a crash loses neither. It must be quick and give the same rows again.
-        on_odd: what to do with answers that are `empty`, cut by `length` or end in `repetition`.
+        on_odd: what to do with answers that are `empty`, reach their `length`, end in `repetition`, are `filtered`,
+            or answer a prompt that was `cut`.
         options: sampling (`max_tokens`, `temperature`, ...), workload (`template`, `prompt_column`, ...), engine
             (`dtype`, `context`, `slots`, `threads`, ...) and run (`strategy`, `order`, `durability`, ...) as for the
             command, with underscores.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -16,9 +16,10 @@ from tokenmill.request import Chunk, Completion, Request
 class Meter:
     """Running sums over the chunks of one answer, so that tokens never become events."""
 
-    __slots__ = ("chunks", "first", "itl_max", "itl_sum", "last", "pieces", "tokens", "weighted", "width_max")
+    __slots__ = ("begun", "chunks", "first", "itl_max", "itl_sum", "last", "pieces", "tokens", "weighted", "width_max")
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[float], None]) -> None:
+        self.begun = begun
         self.pieces: list[str] = []
         self.first: float | None = None
         self.last = 0.0
@@ -29,6 +30,7 @@ class Meter:
         if self.first is None:
             if chunk.text:
                 self.first = now
+                self.begun(now)
         else:
             gap = now - self.last
             self.itl_sum += gap
@@ -58,13 +60,15 @@ class Meter:
         )
 
 
-async def attempt(engine: Engine, request: Request, clock: Clock) -> Answer:
+async def attempt(engine: Engine, request: Request, clock: Clock, begun: Callable[[float], None]) -> Answer:
     """Runs one request to its end; leaving early, by error or cancellation, closes the engine's stream.
+
+    `begun` is called with the time of the first text.
 
     Raises:
         EngineError: the engine failed the request, or its stream ended without a completion.
     """
-    meter = Meter()
+    meter = Meter(begun)
     parts = cast(AsyncGenerator[Chunk | Completion, None], engine.generate(request))
     async with aclosing(parts):
         async for part in parts:

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Protocol
 
-import msgspec
-
 from tokenmill.clock import Clock
 from tokenmill.driver.acceptance import Acceptance, accept
 from tokenmill.driver.attempt import attempt
+from tokenmill.driver.flights import Flights, InFlight
 from tokenmill.driver.progress import Progress
-from tokenmill.driver.station import Phase, Station
-from tokenmill.errors import EngineError, NodeGone, StorageError, TokenmillError
+from tokenmill.driver.station import Station
+from tokenmill.driver.stations import Stations
+from tokenmill.errors import EngineError, StorageError
 from tokenmill.event import (
     Action,
     Answer,
@@ -30,9 +30,10 @@ from tokenmill.event import (
     Event,
     Failed,
     Finished,
-    NodeLost,
-    NodeUp,
+    FirstToken,
+    Probe,
     SetAside,
+    Stop,
     WakeAt,
     Woke,
 )
@@ -40,9 +41,7 @@ from tokenmill.record.writer import Parameters, Writer
 from tokenmill.request import Request
 from tokenmill.schedule import Strategy
 
-#: Seconds between tries to open a node again after it died.
-REOPEN_DELAYS = (0.0, 1.0, 4.0)
-
+Ended = Finished | Failed | Cancelled
 Birth = tuple[Arrived, tuple[str, Parameters]]
 
 
@@ -54,16 +53,6 @@ class Source(Protocol):
     def follow(self, row: int, answer: Answer, now: float) -> Iterable[Birth]:
         """Rows born of this answer, each with its entry for the record; usually none."""
         ...
-
-
-class InFlight:
-    """A dispatched row: its attempt number in the record, its lease, and the task once it was sent."""
-
-    __slots__ = ("attempt", "dispatched", "lease", "node", "row", "task")
-
-    def __init__(self, row: int, node: int, lease: int, attempt: int, dispatched: float) -> None:
-        self.row, self.node, self.lease, self.attempt, self.dispatched = row, node, lease, attempt, dispatched
-        self.task: asyncio.Task[None] | None = None
 
 
 class Driver:
@@ -82,9 +71,10 @@ class Driver:
         leases: dict[int, int],
         next_attempt: int,
         session: int,
+        digest: str,
+        grace: float,
     ) -> None:
         self._strategy = strategy
-        self._stations = stations
         self._source = source
         self._clock = clock
         self._acceptance = acceptance
@@ -95,15 +85,28 @@ class Driver:
         self._session = session
         self._inbox: deque[Event] = deque()
         self._signal = asyncio.Event()
-        self._flights: dict[int, InFlight] = {}
+        self._flights = Flights()
         self._unsent: deque[tuple[int, InFlight]] = deque()
         self._uncounted: deque[tuple[int, int]] = deque()
+        self._losers: deque[tuple[int, InFlight]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._grace: asyncio.TimerHandle | None = None
         self._stopping = False
         self._error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
+        self._grace_seconds = grace
+        self.stop_reason: str | None = None
         self.progress = Progress(rows=unfinished)
+        self._stations = Stations(
+            stations,
+            clock,
+            session,
+            digest,
+            emit=self._emit,
+            fail=self._fail,
+            spawn=self._spawn,
+            note=self.progress.notes.append,
+        )
         self._writer: Writer
 
     async def run(self, open_writer: Callable[[Driver], Writer]) -> None:
@@ -115,7 +118,7 @@ class Driver:
         """
         self._writer = open_writer(self)
         try:
-            self._open_nodes()
+            self._stations.open_all(self._writer)
             for event in self._rows:
                 self._act(self._strategy.on_event(event))
             await self._until_done()
@@ -142,13 +145,15 @@ class Driver:
         while self._unsent and self._unsent[0][0] <= number:
             _, flight = self._unsent.popleft()
             station = self._stations[flight.node]
-            if not station.is_up:
+            if flight.is_void or not station.is_up:
                 self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease))
                 continue
             flight.task = self._spawn(self._attempt(station, flight))
 
     def on_committed(self, number: int) -> None:
-        """Counts the answers that survive power loss now."""
+        """Counts the answers that survive power loss now, and ends what they made superfluous."""
+        while self._losers and self._losers[0][0] <= number:
+            self._losers.popleft()[1].cancel()
         while self._uncounted and self._uncounted[0][0] <= number:
             _, tokens = self._uncounted.popleft()
             self.progress.answered += 1
@@ -176,41 +181,48 @@ class Driver:
         self._signal.set()
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Finished | Failed | Cancelled):
-            flight = self._flights.get(event.row)
-            if flight is None or flight.lease != event.lease:
+        if isinstance(event, FirstToken | Finished | Failed | Cancelled):
+            flight = self._flights.find(event.row, event.lease)
+            if flight is None:
                 return  # a late word of an old lease
-            del self._flights[event.row]
-            self._record_end(event, flight)
+            if not isinstance(event, FirstToken):
+                event = self._record_end(event, flight)
         self._act(self._strategy.on_event(event))
 
-    def _record_end(self, event: Finished | Failed | Cancelled, flight: InFlight) -> None:
-        """Queues the end of an attempt for the record, and notices an engine that died."""
-        station = self._stations[event.node]
-        station.in_flight -= 1
+    def _record_end(self, event: Ended, flight: InFlight) -> Ended:
+        """Queues the end of an attempt for the record; returns what the strategy shall hear of it."""
+        self._flights.remove(flight)
         self.progress.running -= 1
-        if isinstance(event, Finished):
-            station.crashes = 0
-            self._unfinished -= 1
-            self._leases.pop(event.row, None)
-            births = list(self._source.follow(event.row, event.answer, event.time))
-            entries = [entry for _, entry in births]
-            number = self._writer.finished(flight.attempt, event.row, event.time, event.answer, *entries)
-            self._uncounted.append((number, event.answer.output_tokens))
-            for arrived, _ in births:
-                self._unfinished += 1
-                self.progress.rows += 1
-                self._emit(arrived)
-            return
-        self._leases[event.row] = event.lease
-        if isinstance(event, Cancelled):
-            self._writer.ended(flight.attempt, "cancelled", event.time)
+        kind: str | None = None
+        if flight.is_void:
+            event, kind = Cancelled(event.time, flight.row, flight.node, flight.lease), "cancelled"
+            self._writer.ended(flight.attempt, "cancelled", event.time, "hedge", "another attempt answered first")
+        elif isinstance(event, Finished):
+            self._record_answer(event, flight)
+        elif isinstance(event, Cancelled):
+            kind = "cancelled"
+            self._writer.ended(flight.attempt, kind, event.time)
         else:
-            self._writer.ended(flight.attempt, "failed", event.time, event.kind, event.message)
-            if event.kind == "crash" and station.is_up:
-                self._enter(station, Phase.FAILING)
-        if station.phase is Phase.FAILING and station.in_flight == 0:
-            self._bury(station)
+            kind = event.kind
+            self._writer.ended(flight.attempt, "failed", event.time, kind, event.message)
+        self._stations.ended(self._stations[flight.node], kind)
+        return event
+
+    def _record_answer(self, event: Finished, flight: InFlight) -> None:
+        """The row's final word, with the rows it gave rise to; other attempts end once it is committed."""
+        self._unfinished -= 1
+        self._leases.pop(event.row, None)
+        births = list(self._source.follow(event.row, event.answer, event.time))
+        entries = [entry for _, entry in births]
+        number = self._writer.finished(flight.attempt, event.row, event.time, event.answer, *entries)
+        self._uncounted.append((number, event.answer.output_tokens))
+        for other in self._flights.of_row(event.row):
+            other.is_void = True
+            self._losers.append((number, other))
+        for arrived, _ in births:
+            self._unfinished += 1
+            self.progress.rows += 1
+            self._emit(arrived)
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -225,16 +237,21 @@ class Driver:
                 delay = max(0.0, action.time - self._clock.now())
                 self._loop.call_later(delay, self._wake)
             elif isinstance(action, Cancel):
-                self._cancel(self._flights.get(action.row))
+                for flight in self._flights.of_row(action.row):
+                    flight.cancel()
+            elif isinstance(action, Probe):
+                self._stations.probe(action.node)
+            elif isinstance(action, Stop):
+                self.stop_reason = self.stop_reason or action.reason
+                self.stop(self._grace_seconds)
 
     def _dispatch(self, action: Dispatch) -> None:
         row, node = action.row, action.node
-        assert row not in self._flights, f"row {row} is in flight already"
         now = self._clock.now()
-        lease = self._leases.get(row, 0) + 1
-        flight = InFlight(row, node, lease, self._next_attempt, now)
+        lease = self._leases[row] = self._leases.get(row, 0) + 1
+        flight = InFlight(row, node, lease, self._next_attempt)
         self._next_attempt += 1
-        self._flights[row] = flight
+        self._flights.add(flight)
         self._stations[node].in_flight += 1
         self.progress.running += 1
         number = self._writer.dispatched(flight.attempt, row, lease, node, self._session, now)
@@ -246,20 +263,21 @@ class Driver:
     async def _attempt(self, station: Station, flight: InFlight) -> None:
         """Turns every error of the engine into a `Failed` event; only our own bugs go further."""
         row, node, lease = flight.row, flight.node, flight.lease
+
+        def begun(now: float) -> None:
+            self._emit(FirstToken(now, row, node, lease))
+
         try:
-            answer = accept(await attempt(station.engine, self._source.fetch(row), self._clock), self._acceptance)
+            request = self._source.fetch(row)
+            answer = accept(await attempt(station.engine, request, self._clock, begun), self._acceptance)
         except EngineError as error:
-            self._emit(Failed(self._clock.now(), row, node, lease, error.kind, error.message))
+            self._emit(Failed(self._clock.now(), row, node, lease, error.kind, error.message, error.retry_after))
         except asyncio.CancelledError:
             self._emit(Cancelled(self._clock.now(), row, node, lease))
         else:
             self._emit(Finished(self._clock.now(), row, node, lease, answer))
 
-    # -- nodes -------------------------------------------------------------------------------------------------
-
-    def _open_nodes(self) -> None:
-        for station in self._stations:
-            self._spawn(self._open(station, tries=1))
+    # -- tasks --------------------------------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -274,45 +292,6 @@ class Driver:
         if error is not None:
             self._fail(error)
 
-    async def _open(self, station: Station, tries: int) -> None:
-        self._enter(station, Phase.OPENING)
-        for left, delay in zip(reversed(range(tries)), REOPEN_DELAYS, strict=False):
-            await asyncio.sleep(delay)
-            try:
-                facts = await station.engine.open()
-            except TokenmillError as error:
-                if left == 0:
-                    self._enter(station, Phase.GONE)
-                    self._fail(error)
-            else:
-                break
-        else:
-            return
-        station.facts = facts
-        self._enter(station, Phase.UP)
-        entry = (self._session, station.index, station.node.name, msgspec.json.encode(facts))
-        self._writer.put(("node", entry))
-        self._emit(NodeUp(self._clock.now(), station.index, facts.slots, facts.look_ahead))
-
-    def _bury(self, station: Station) -> None:
-        """All requests of a dead node have been told: the strategy learns of it, and the engine is opened again."""
-        station.crashes += 1
-        self._emit(NodeLost(self._clock.now(), station.index))
-        if station.is_hopeless:
-            self._enter(station, Phase.GONE)
-            name, times = station.node.name, station.crashes
-            self._fail(NodeGone(f"node {name!r} died {times} times in a row without one answer; see its log"))
-        else:
-            self._spawn(self._open(station, tries=len(REOPEN_DELAYS)))
-
-    def _enter(self, station: Station, phase: Phase) -> None:
-        """Moves a node to another phase and records the interval that ends."""
-        now = self._clock.now()
-        if now > station.phase_since:
-            entry = (self._session, station.index, station.phase.value, station.phase_since, now)
-            self._writer.put(("span", entry))
-        station.phase, station.phase_since = phase, now
-
     # -- the end -----------------------------------------------------------------------------------------------
 
     def _fail(self, error: BaseException) -> None:
@@ -320,13 +299,9 @@ class Driver:
             self._error = error
         self._signal.set()
 
-    def _cancel(self, flight: InFlight | None) -> None:
-        if flight is not None and flight.task is not None:
-            flight.task.cancel()
-
     def _cancel_all(self) -> None:
-        for flight in self._flights.values():
-            self._cancel(flight)
+        for flight in self._flights:
+            flight.cancel()
 
     async def _end(self) -> None:
         if self._grace is not None:
@@ -335,14 +310,14 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for station in self._stations:
-            self._enter(station, Phase.GONE)
+        self._stations.leave()
         while self._inbox:  # answers that arrived at the last moment are kept
             event = self._inbox.popleft()
-            if isinstance(event, Finished | Cancelled | Failed) and event.row in self._flights:
-                self._record_end(event, self._flights.pop(event.row))
-        for station in self._stations:
-            await station.engine.close()
+            if isinstance(event, Finished | Cancelled | Failed):
+                flight = self._flights.find(event.row, event.lease)
+                if flight is not None:
+                    self._record_end(event, flight)
+        await self._stations.close()
         how = "finished" if self._unfinished == 0 else "stopped"
         self._writer.put(("session_ended", (self._clock.now(), how, self._session)))
         try:

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
 from tokenmill.driver.options import Options, Settings
-from tokenmill.driver.prepare import RECORD, check_lengths, check_model, places, surveyed
+from tokenmill.driver.prepare import RECORD, check_lengths, check_model, places
 from tokenmill.driver.resume import refuse_changes
 from tokenmill.driver.source import RowSource
+from tokenmill.driver.survey import survey
 from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest, read_manifest, write_manifest
@@ -30,7 +31,7 @@ def extend_run(folder: Path, options: Options, settings: Settings) -> int:
     try:
         manifest = read_manifest(folder)
         refuse_changes(manifest, options)
-        engine = surveyed(options, settings)[0]
+        engine = survey(options, settings).first
         check_model(manifest, engine[1])
         source = manifest.input.source
         if source is None or manifest.input.source != manifest.input.data:

@@ -10,8 +10,9 @@ from msgspec import Struct
 from tokenmill.cluster import EngineFacts
 from tokenmill.driver.meaning import read_paces
 from tokenmill.driver.options import Options, Settings
-from tokenmill.driver.prepare import RECORD, located, prepare, surveyed
+from tokenmill.driver.prepare import RECORD, located, prepare
 from tokenmill.driver.source import RowSource
+from tokenmill.driver.survey import survey
 from tokenmill.record.folder import read_manifest
 from tokenmill.record.store import Record
 from tokenmill.report.facts import DevicePace
@@ -39,7 +40,7 @@ class Forecast(Struct, kw_only=True):
 
 def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
     """Validates and counts everything as a run would, in a folder that is gone afterwards."""
-    facts = [facts for _, facts in surveyed(options, settings)]
+    facts = [facts for _, facts in survey(options, settings).known]
     with tempfile.TemporaryDirectory(prefix="tokenmill-") as temporary:
         folder = prepare(options, settings, runs=Path(temporary), run_id="forecast")
         record = Record(folder / RECORD)
@@ -64,7 +65,7 @@ def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
 
 
 def _tokens(folder: Path, record: Record, options: Options, settings: Settings) -> tuple[int, int]:
-    engine, _ = surveyed(options, settings)[0]
+    engine, _ = survey(options, settings).first
     prompts, outputs = 0, 0.0
     with Reader(options.workload, located(read_manifest(folder).input, folder)) as reader:
         source = RowSource(record, reader, options)

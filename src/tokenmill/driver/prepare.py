@@ -14,8 +14,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
-from tokenmill.driver.options import Options, Settings, as_data, changes, make_engine, make_strategy, parse_node
+from tokenmill.driver.options import Options, Settings, as_data, changes
 from tokenmill.driver.source import RowSource
+from tokenmill.driver.survey import Survey, survey
 from tokenmill.engine import Engine
 from tokenmill.errors import InputFaults, StorageError, UsageError
 from tokenmill.record import folder as folders
@@ -28,21 +29,6 @@ from tokenmill.workload import Entry, Input, Reader, scan
 RECORD = "record.db"
 #: Faults of token counts that are kept as text; the rest is counted.
 KEPT_FAULTS = 100
-
-
-def surveyed(options: Options, settings: Settings) -> list[tuple[Engine, EngineFacts]]:
-    """The engines of a run and what they say before loading; raises `UsageError` for what can't work."""
-    make_strategy(settings, rows=1, seed=options.seed)
-    if not settings.nodes:
-        raise UsageError("no node to run on; name a --model or a --node")
-    found = []
-    for index, text in enumerate(settings.nodes):
-        engine = make_engine(parse_node(text, index), options, settings)
-        found.append((engine, engine.survey()))
-    digests = {facts.digest for _, facts in found}
-    if len(digests) > 1:
-        raise UsageError(f"the nodes hold {len(digests)} different models; a run needs one model everywhere")
-    return found
 
 
 def check_model(manifest: Manifest, facts: EngineFacts) -> None:
@@ -66,12 +52,12 @@ def prepare(
     """Makes a run folder that can be started; returns its path. On any fault the folder is gone again."""
     if output is not None:
         check_output(output, options.workload.source, with_timings=settings.with_timings)
-    engines = surveyed(options, settings)
+    nodes = survey(options, settings)
     folders.remove_abandoned(runs)
     prepared = folders.prepare(runs, run_id or folders.new_run_id())
     try:
         name = prepared.name[1:].rsplit(".", 2)[0]
-        manifest = _fill(prepared, name, options, settings, engines, output, rows)
+        manifest = _fill(prepared, name, options, settings, nodes, output, rows)
         return folders.publish(prepared, manifest)
     except (OSError, sqlite3.Error, StorageError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -86,7 +72,7 @@ def _fill(
     run_id: str,
     options: Options,
     settings: Settings,
-    engines: list[tuple[Engine, EngineFacts]],
+    nodes: Survey,
     output: Path | None,
     rows: Iterable[object] | None,
 ) -> Manifest:
@@ -99,11 +85,11 @@ def _fill(
         found = scanned.input
         assert found is not None
         with Reader(options.workload, found) as reader:
-            check_lengths(record, RowSource(record, reader, options), engines[0], options)
+            check_lengths(record, RowSource(record, reader, options), nodes.first, options)
         record.settle()
     finally:
         record.close()
-    facts = engines[0][1]
+    _, facts = nodes.first
     shaping = as_data(options)
     shaping["workload"]["source"] = Path(options.workload.source).name
     identity = json.dumps([found.sha256, facts.digest, shaping], sort_keys=True)
@@ -163,7 +149,7 @@ def places(entries: Iterable[Entry], failures: list[tuple[int, str, str]]) -> It
 def check_lengths(record: Record, source: RowSource, engine: tuple[Engine, EngineFacts], options: Options) -> None:
     """Finds rows that don't fit into the context, where the tokenizer is at hand; they fail alone if asked for."""
     counter, facts = engine
-    if facts.context is None:
+    if facts.context is None or not facts.counts_exactly:
         return
     faults: list[str] = []
     failures: list[tuple[int, str, str]] = []

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 
 class Progress(Struct, kw_only=True):
-    """Counters of one session; `answered` and `output_tokens` count only what is committed."""
+    """Counters of one session; `answered` and `output_tokens` count only what is committed.
+
+    `notes`: what happened to nodes, in words, each to be told once.
+    """
 
     rows: int
     answered: int = 0
@@ -14,6 +17,7 @@ class Progress(Struct, kw_only=True):
     output_tokens: int = 0
     failed: dict[str, int] = {}
     stopping: bool = False
+    notes: list[str] = []
 
     @property
     def failed_total(self) -> int:

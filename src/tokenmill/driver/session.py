@@ -18,11 +18,12 @@ from msgspec import Struct
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
 from tokenmill.driver.meaning import certificate_of
-from tokenmill.driver.options import Options, Settings, make_strategy, parse_node
-from tokenmill.driver.prepare import RECORD, check_model, located, surveyed
+from tokenmill.driver.options import Options, Settings, make_strategy
+from tokenmill.driver.prepare import RECORD, check_model, located
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
+from tokenmill.driver.survey import survey
 from tokenmill.errors import StorageError, TokenmillError
 from tokenmill.event import Arrived
 from tokenmill.record import folder as folders
@@ -152,10 +153,9 @@ def ready(folder: Path, manifest: Manifest, settings: Settings) -> tuple[list[St
 
 
 def _stations(manifest: Manifest, options: Options, settings: Settings) -> list[Station]:
-    engines = surveyed(options, settings)
-    check_model(manifest, engines[0][1])
-    nodes = [parse_node(text, index) for index, text in enumerate(settings.nodes)]
-    return [Station(index, node, engine) for index, (node, (engine, _)) in enumerate(zip(nodes, engines, strict=True))]
+    found = survey(options, settings)
+    check_model(manifest, found.first[1])
+    return [Station(index, each.node, each.engine) for index, each in enumerate(found.nodes)]
 
 
 def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings) -> Path:
@@ -195,6 +195,8 @@ async def _drive(
         leases=record.leases(),
         next_attempt=next_attempt,
         session=session,
+        digest=manifest.model_digest,
+        grace=settings.grace,
     )
 
     def open_writer(driver: Driver) -> Writer:
@@ -229,7 +231,7 @@ async def _drive(
                 watching.cancel()
             if watcher is not None:
                 watcher.watch(driver.progress, clock.now())
-    return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else None
+    return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else driver.stop_reason
 
 
 async def _watch(watcher: Watcher, progress: Progress, clock: Clock) -> None:
