@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from tokenmill.request import RateSeen
+
 #: Failure classes. The first group may succeed on another attempt, the second can't. The third says nothing of the row:
 #: the node could not be reached, was busy, or can't serve this run at all. It costs the row no attempt.
 RETRYABLE_KINDS = ("crash", "transient", "timeout")
@@ -75,6 +77,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     chunks: int = 0
     width_mean: float = 0.0
     width_max: int = 0
+    rate: RateSeen | None = None
 
 
 class Finished(Struct, frozen=True):
@@ -90,7 +93,8 @@ class Finished(Struct, frozen=True):
 class Failed(Struct, frozen=True):
     """An attempt ended without an answer; `kind` is one of FAILURE_KINDS.
 
-    `retry_after`: seconds for which the node asked to be left alone, None if it didn't.
+    `retry_after`: seconds for which the node asked to be left alone, None if it didn't. `node_at_fault`: the strategy
+    that watches the nodes found that this one fails whatever it is sent, so the row shouldn't pay; engines don't set it.
     """
 
     time: float
@@ -100,6 +104,7 @@ class Failed(Struct, frozen=True):
     kind: str
     message: str = ""
     retry_after: float | None = None
+    node_at_fault: bool = False
 
 
 class Cancelled(Struct, frozen=True):

@@ -59,9 +59,22 @@ class Chunk(Struct, frozen=True):
     step_width: int = 0
 
 
+class RateSeen(Struct, frozen=True, kw_only=True):
+    """What a hosted server's headers said of its limits: a minute's worth, and what is left of it; None if unsaid."""
+
+    requests: float | None = None
+    requests_left: float | None = None
+    tokens: float | None = None
+    tokens_left: float | None = None
+
+
 class Completion(Struct, frozen=True):
-    """The end of an answer; `finish_reason` is `stop` or `length`, `flags` are oddities worth keeping."""
+    """The end of an answer; `finish_reason` is `stop`, `length` or `content_filter`, `flags` are oddities to keep.
+
+    `rate` is what the server said of its rate limits.
+    """
 
     finish_reason: str
     usage: Usage
     flags: tuple[str, ...] = ()
+    rate: RateSeen | None = None

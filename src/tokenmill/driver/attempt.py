@@ -57,6 +57,7 @@ class Meter:
             chunks=self.chunks,
             width_mean=self.weighted / self.tokens if self.tokens else 0.0,
             width_max=self.width_max,
+            rate=end.rate,
         )
 
 
