@@ -1,0 +1,118 @@
+"""A fault server in a process of its own, for tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from tokenmill.errors import UsageError
+from tokenmill.testing.behaviour import Behaviour, Change, Curve, Script, name_of
+from tokenmill.testing.ledger import State, Tally
+
+PATIENCE = 10.0
+
+
+class FaultServer:
+    """Starts one process with a server for each behaviour, and ends it surely.
+
+    `with FaultServer(Behaviour(slots=2)) as server:` and then `server.url`. Behaviours without a name of their own are
+    named a, b, c in order. `devices` are those that several behaviours name.
+    """
+
+    def __init__(self, *behaviours: Behaviour, devices: dict[str, Curve] | None = None) -> None:
+        given = behaviours or (Behaviour(),)
+        plain = Behaviour.__struct_defaults__[0]
+        servers = [
+            msgspec.structs.replace(behaviour, name=name_of(number)) if behaviour.name == plain else behaviour
+            for number, behaviour in enumerate(given)
+        ]
+        self._script = Script(server=tuple(servers), device=devices or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self.urls: tuple[str, ...] = ()
+        self._control = ""
+
+    @property
+    def url(self) -> str:
+        """The URL of the first server."""
+        return self.urls[0]
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "a server has a process while it is open"
+        return self._process.pid
+
+    def open(self) -> Self:
+        """Starts the process and waits for its first line; raises `UsageError` with what it said if none comes."""
+        command = [sys.executable, "-m", "tokenmill.testing", "--script", "-"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._process = process
+        assert process.stdin is not None, "the process was started with pipes"
+        assert process.stdout is not None, "the process was started with pipes"
+        try:
+            process.stdin.write(msgspec.json.encode(self._script) + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it ended; what it said on its way out is read below
+        *urls, control = process.stdout.readline().decode().split() or [""]
+        if not urls:
+            said = process.communicate()[1].decode(errors="replace").strip()
+            self._process = None
+            raise UsageError(f"the fault server did not start: {said}")
+        self.urls, self._control = tuple(urls), control
+        return self
+
+    def close(self) -> None:
+        """Ends the process: asks, and kills it if it doesn't listen."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.communicate(timeout=PATIENCE)  # closes its input, which ends it
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+    def state(self, server: int = 0) -> State:
+        """What a server saw so far."""
+        return msgspec.json.decode(self._ask("state", server), type=State)
+
+    def prompts(self, server: int = 0) -> dict[str, Tally]:
+        """What became of each prompt."""
+        return msgspec.json.decode(self._ask("prompts", server), type=dict[str, Tally])
+
+    def requests(self, server: int = 0) -> list[dict[str, Any]]:
+        """The last requests of any kind, oldest first."""
+        return msgspec.json.decode(self._ask("requests", server), type=list[dict[str, Any]])
+
+    def behave(self, server: int = 0, **changes: Any) -> None:
+        """Changes fields of a behaviour from now on."""
+        self._ask("behaviour", server, msgspec.json.encode(changes))
+
+    def change(self, change: Change, server: int = 0) -> None:
+        """Makes a change now: down, up, unload, or fields."""
+        self._ask("change", server, msgspec.json.encode(change))
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, path: str, server: int, body: bytes | None = None) -> bytes:
+        url = f"{self._control}/__control/{path}?server={self._script.server[server].name}"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(urllib.request.Request(url, body), timeout=PATIENCE) as reply:
+                read: bytes = reply.read()
+                return read
+        except urllib.error.HTTPError as error:
+            with error:
+                raise UsageError(f"fault server: {msgspec.json.decode(error.read())['error']}") from error

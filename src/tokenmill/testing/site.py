@@ -1,0 +1,247 @@
+"""One server: its listener, its line, and the way of each request through them."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections import Counter
+
+from tokenmill.testing import ollama_api, openai_api, routes
+from tokenmill.testing.ask import Ask, BadBody, read_native, read_openai, seconds
+from tokenmill.testing.behaviour import Behaviour, Change, changed
+from tokenmill.testing.choose import Chooser
+from tokenmill.testing.compose import reply_to, say
+from tokenmill.testing.connection import Connection, Heard
+from tokenmill.testing.control import PREFIX, controlled
+from tokenmill.testing.exchange import Exchange
+from tokenmill.testing.fault import AnyFault, Down
+from tokenmill.testing.ledger import Ledger
+from tokenmill.testing.line import Line, Loaded
+from tokenmill.testing.listener import Listener, security_of
+from tokenmill.testing.player import Player
+from tokenmill.testing.spoil import at_once, spoiled
+from tokenmill.testing.ticker import Ticker
+from tokenmill.testing.timeline import Timeline
+from tokenmill.testing.voice import Reply, Voice, reply_bytes, reply_json
+from tokenmill.testing.wire import Wire
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
+class Site:
+    """Answers by a behaviour, which may be changed while it runs."""
+
+    def __init__(self, behaviour: Behaviour, number: int, ticker: Ticker, attempts: Counter[str]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.number = number
+        self.ticker = ticker
+        self.started = self.loop.time()
+        self.ledger = Ledger(behaviour.name, self.started)
+        self.line = Line(behaviour.slots, behaviour.queue, behaviour.load)
+        self.listener = Listener(self, behaviour.address, behaviour.port, security_of(behaviour))
+        self._attempts = attempts
+        self._timeline = Timeline(behaviour.change, self.loop, self.change)
+        self.adopt(behaviour)
+        if behaviour.loaded:
+            model, room = ollama_api.tagged(behaviour.models[0]), behaviour.default_context
+            self.line.loaded = Loaded(model, min(room, behaviour.context), self.started, None)
+
+    def adopt(self, behaviour: Behaviour) -> None:
+        """Behaves like this from now on; what runs, goes on."""
+        self.behaviour = behaviour
+        self._chooser = Chooser(behaviour.fault, behaviour.seed, behaviour.name)
+        self._key = None if behaviour.key is None else f"Bearer {behaviour.key}".encode()
+        self.line.slots, self.line.queue, self.line.load = behaviour.slots, behaviour.queue, behaviour.load
+        if behaviour.device is None:
+            self.ticker.bend(behaviour.curve)
+        self.pump()
+
+    def change(self, change: Change) -> None:
+        """Makes one change of a timeline, or of somebody at the control door."""
+        if change.set:
+            self.adopt(changed(self.behaviour, change.set))
+        if change.unload:
+            self.line.unload()
+        if change.down is True:
+            self.listener.go_down()
+        elif change.down is False:
+            self.listener.go_up()
+
+    def opened(self, connection: Connection) -> None:
+        self.listener.connections.add(connection)
+        self.ledger.state.connections_made += 1
+
+    def closed(self, connection: Connection) -> None:
+        self.listener.connections.discard(connection)
+
+    def handle(self, connection: Connection, heard: Heard) -> None:
+        """Answers one request, at once or when its turn comes."""
+        found = routes.TEXTS.get(heard.path)
+        authorization = self._authorization(heard)
+        if heard.path.startswith(PREFIX):
+            connection.reply(controlled(self, heard))
+            return
+        self.ledger.hear(heard, authorization)
+        if authorization == "wrong" or (authorization == "none" and self._key is not None):
+            connection.reply(refused_key(heard))
+        elif found is None or found[0] not in self.behaviour.apis:
+            connection.reply(routes.listing(self.behaviour, heard, self._held))
+        elif heard.method != "POST":
+            connection.reply(routes.wrong_method())
+        else:
+            self._text(connection, heard, *found)
+
+    def pump(self) -> None:
+        """Starts whoever may start."""
+        now = self.loop.time()
+        while (started := self.line.next(now)) is not None:
+            exchange, ready, is_loading = started
+            assert isinstance(exchange, Exchange), "only exchanges wait in the line"
+            self.ledger.state.loads += is_loading
+            exchange.timing.load = max(ready - now, self.behaviour.warm_load)
+            exchange.start(ready, self.behaviour.slow)
+        self.ledger.occupy(now, len(self.line.running), len(self.line.waiting))
+
+    def left(self, exchange: Exchange, *, cancelled: bool) -> None:
+        """An exchange is over: count it and give its slot to the next."""
+        state, tally = self.ledger.state, self.ledger.tally(exchange.ask.prompt)
+        if cancelled:
+            state.cancelled += 1
+            tally.cancelled += 1
+        elif exchange.fault is None:
+            state.answered += 1
+            state.output_tokens += exchange.tokens
+            tally.answered += 1
+        self.line.leave(exchange)
+        self.line.keep(self.loop.time(), exchange.keep)
+        self.pump()
+
+    def wire_for(self, exchange: Exchange) -> Wire:
+        """What answers an exchange; asked for when its work begins."""
+        ask = exchange.ask
+        said = say(self.behaviour, ask, ask.prompt)
+        exchange.tokens = said.tokens
+        reply = reply_to(ask, exchange.voice, said, self.behaviour, exchange.timing, exchange.arrived)
+        return spoiled(exchange.fault, reply, exchange.voice)
+
+    def _text(self, connection: Connection, heard: Heard, api: str, chat: bool) -> None:
+        try:
+            ask = read_native(heard.body, chat=chat) if api == "ollama" else read_openai(heard.body, chat=chat)
+            keep = seconds(ask.keep_alive, self.behaviour.keep_alive)
+        except BadBody as problem:
+            connection.reply(routes.error(heard.path, 400, str(problem)))
+            return
+        if not routes.is_known(self.behaviour, ask.model):
+            connection.reply(routes.unknown_model(heard.path, ask.model))
+            return
+        reply = self._preload(ask, keep) or self._unable(ask)
+        if reply is not None:
+            connection.reply(reply)
+            return
+        fault = self._count(ask)
+        voice = voice_for(ask)
+        if isinstance(fault, Down):
+            self.listener.go_down(fault.seconds)
+        elif fault is not None and (wire := at_once(fault, voice, heard)) is not None:
+            play(connection, wire)
+        else:
+            self._admit(connection, heard.path, Exchange(self, connection, ask, voice, fault, keep))
+
+    def _count(self, ask: Ask) -> AnyFault | None:
+        """Counts a request for text and draws its fault."""
+        state, tally = self.ledger.state, self.ledger.tally(ask.prompt)
+        state.asked += 1
+        self._timeline.count(state.asked)
+        tally.attempts += 1
+        self._attempts[ask.prompt] += 1
+        age = self.loop.time() - self.started
+        fault = self._chooser.choose(ask.prompt, self._attempts[ask.prompt], state.asked, age)
+        if fault is not None:
+            self.ledger.fault(str(type(fault).__struct_config__.tag))
+            tally.faults += 1
+        return fault
+
+    def _admit(self, connection: Connection, path: str, exchange: Exchange) -> None:
+        """Lets an exchange wait for a slot, unless its prompt or the queue is too long."""
+        reply = self._fit(exchange, path)
+        if reply is None and not self.line.has_room:
+            self.ledger.state.refused += 1
+            reply = routes.error(path, 503, BUSY)
+        if reply is not None:
+            connection.reply(reply)
+            return
+        connection.sender = exchange
+        self.line.waiting.append(exchange)
+        self.pump()
+
+    def _fit(self, exchange: Exchange, path: str) -> Reply | None:
+        """Refuses or cuts a prompt that is longer than the context, as each API does."""
+        ask, behaviour = exchange.ask, self.behaviour
+        tokens = len(ask.prompt.split())
+        room = behaviour.default_context if ask.num_ctx is None else ask.num_ctx
+        exchange.num_ctx = room = min(room, behaviour.context)
+        exchange.model = ollama_api.tagged(ask.model)
+        if ask.api == "openai":
+            if tokens < behaviour.context:
+                return None
+            return reply_json(openai_api.overflow_object(behaviour.overflow, tokens, behaviour.context), 400)
+        ask.num_ctx = room
+        if tokens < room:
+            return None
+        if not ask.truncate:
+            return routes.error(path, 400, ollama_api.overflow_message(behaviour.overflow, tokens, room))
+        ask.keep_words = room // 2 + 2
+        return None
+
+    def _unable(self, ask: Ask) -> Reply | None:
+        """Refuses what the model can't do."""
+        wanted = {"tools": ask.tools, "thinking": ask.think, "vision": ask.images}
+        for capability, is_wanted in wanted.items():
+            if is_wanted and capability not in self.behaviour.capabilities:
+                return reply_json({"error": f'"{ask.model}" does not support {capability}'}, 400)
+        return None
+
+    def _preload(self, ask: Ask, keep: float) -> Reply | None:
+        """An empty prompt on the native API loads the model, or unloads it."""
+        if ask.api != "ollama" or ask.prompt:
+            return None
+        if keep == 0:
+            self.line.unload()
+        else:
+            now = self.loop.time()
+            room = min(ask.num_ctx or self.behaviour.default_context, self.behaviour.context)
+            self.line.preload(ollama_api.tagged(ask.model), room, now)
+            self.line.keep(now, keep)
+        return reply_bytes(ollama_api.loaded_only(ask.model, chat=ask.chat, unload=keep == 0))
+
+    def _authorization(self, heard: Heard) -> str:
+        given = heard.headers.get("authorization")
+        if given is None:
+            return "none"
+        if self._key is None:
+            return "unasked"
+        return "right" if hmac.compare_digest(given.encode("latin-1"), self._key) else "wrong"
+
+    def _held(self) -> tuple[Loaded | None, float, float]:
+        now = self.loop.time()
+        return self.line.holds(now), now, time.time()
+
+
+def play(connection: Connection, wire: Wire) -> None:
+    """Sends a wire that holds no slot."""
+    player = Player(connection, None, lambda _: None)
+    connection.sender = player
+    player.play(wire)
+
+
+def voice_for(ask: Ask) -> Voice:
+    if ask.api == "ollama":
+        return ollama_api.NativeVoice(ask.model, chat=ask.chat)
+    return openai_api.OpenAIVoice(ask.model, chat=ask.chat, include_usage=ask.include_usage)
+
+
+def refused_key(heard: Heard) -> Reply:
+    if "authorization" not in heard.headers:
+        return routes.error(heard.path, 401, "You didn't provide an API key.")
+    return routes.error(heard.path, 401, "Incorrect API key provided.", "invalid_api_key")
