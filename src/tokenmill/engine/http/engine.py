@@ -1,0 +1,222 @@
+"""The engine of a node behind HTTP, for every API: a dialect says how to ask and read, this says when it is an answer.
+
+One engine has one connection pool, made in `open` and used in the event loop that opened it. `survey` asks beforehand,
+in a loop of its own. Closing the stream of an answer closes its connection, which is how servers are told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+
+from msgspec.structs import replace
+
+from tokenmill.cluster import EngineFacts, EngineOptions, Node
+from tokenmill.engine.http.address import Address, address_of
+from tokenmill.engine.http.apart import run_apart
+from tokenmill.engine.http.client import Client
+from tokenmill.engine.http.clocks import Clocks, Deadline, clocks_from
+from tokenmill.engine.http.detect import detect, with_base
+from tokenmill.engine.http.dialect import Dialect, Model
+from tokenmill.engine.http.key import Key, find_key
+from tokenmill.engine.http.ollama import Ollama
+from tokenmill.engine.http.openai import OpenAI
+from tokenmill.engine.http.prompt import estimate
+from tokenmill.engine.http.reading import Reader
+from tokenmill.errors import EngineError, NodeUnreachable, UsageError
+from tokenmill.request import Chunk, Completion, Request, Sampling
+
+#: Requests at the same time, where nobody says: what a small server takes without queueing for long.
+SLOTS = 4
+#: Longest wait for a connection while a run is prepared, in seconds.
+SURVEY_CONNECT = 5.0
+PROBE = Request(row=0, custom_id="probe", prompt="Hello", sampling=Sampling(max_tokens=1))
+
+
+class ServerEngine:
+    """The engine of one node; `open` after `close` finds the same model or says that it changed."""
+
+    def __init__(
+        self,
+        node: Node,
+        options: EngineOptions,
+        *,
+        clocks: Clocks | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._node = node
+        self._options = options
+        self._slots = options.slots if options.slots is not None else SLOTS
+        if self._slots < 1:
+            raise UsageError(f"node {node.name!r}: slots is {self._slots}; give at least 1")
+        self._clocks = clocks_from(environment) if clocks is None else clocks
+        self._address: Address = address_of(node, environment)
+        self._key: Key | None = find_key(node, self._address, environment)
+        self._place = f"node {node.name!r} at {self._address.origin}"
+        self._dialect: Dialect | None = None
+        self._base = self._address
+        self._client: Client | None = None
+        self._model: Model | None = None
+        self._fingerprint = ""
+        self._answered = False
+
+    def survey(self) -> EngineFacts:
+        clocks = replace(self._clocks, connect=min(self._clocks.connect, SURVEY_CONNECT))
+
+        async def ask() -> Model:
+            return await self._found(clocks)
+
+        return self._facts(run_apart(ask))
+
+    def count(self, request: Request) -> int:
+        return estimate(request)
+
+    async def open(self) -> EngineFacts:
+        """Finds the model again and has it loaded.
+
+        Raises:
+            NodeUnreachable: the node doesn't answer now.
+            UsageError: it can't serve this run.
+        """
+        if self._client is None:
+            model = await self._found(self._clocks)
+            assert self._dialect is not None
+            client = Client(self._place, self._base, self._key, self._clocks)
+            try:
+                model = await self._dialect.load(client, model, self._clocks.first_token)
+            except BaseException as error:
+                await client.close()
+                if isinstance(error, EngineError):
+                    raise _refused(error) from None
+                raise
+            self._client, self._model, self._answered = client, model, False
+        assert self._model is not None
+        return self._facts(self._model)
+
+    async def probe(self) -> None:
+        """One token from the model that the run began with."""
+        await self._recognise()
+        async for part in self.generate(PROBE):
+            if isinstance(part, Chunk) or part.usage.output_tokens > 0:
+                return
+        raise EngineError("transient", f"{self._place}: it answers, but no token came")
+
+    async def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]:
+        client, model, dialect = self._ready()
+        path, body = dialect.encode(request, model)
+        loop = asyncio.get_running_loop()
+        deadline = Deadline(self._clocks, loop.time())
+        exchange = await client.ask(path, body, deadline)
+        try:
+            reader = dialect.reader(request, model)
+            warm = self._answered
+            moved = 0
+            while not reader.ended:
+                data = await exchange.read()
+                for text in self._texts(client, reader, data):
+                    yield Chunk(text)
+                if reader.moved != moved:
+                    moved = reader.moved
+                    deadline.token(loop.time())
+                if not data:
+                    break
+            end = self._whole(client, reader)
+            await exchange.drain()
+        finally:
+            exchange.close()
+        if warm and reader.loaded:
+            await self._recognise()
+            end = Completion(end.finish_reason, end.usage, (*end.flags, "reloaded"))
+        self._answered = True
+        yield end
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    # -- the node ------------------------------------------------------------------------------------------------
+
+    async def _found(self, clocks: Clocks) -> Model:
+        """The model as the node has it now; learns the API first where the node's kind leaves it open."""
+        try:
+            if self._dialect is None:
+                self._dialect = await self._speak(clocks)
+            client = Client(self._place, self._base, self._key, clocks)
+            try:
+                return await self._dialect.find(client)
+            finally:
+                await client.close()
+        except EngineError as error:
+            refusal = _refused(error)
+        raise refusal from None
+
+    async def _speak(self, clocks: Clocks) -> Dialect:
+        kind = self._node.engine
+        if kind not in ("ollama", "openai"):
+            kind = await detect(self._place, self._address, self._key, clocks)
+        if kind == "ollama":
+            return Ollama(self._node, self._options)
+        self._base = with_base(self._address)
+        return OpenAI(self._node, self._options, self._address.origin)
+
+    async def _recognise(self) -> None:
+        """Fails a node that has another model under the same name by now."""
+        client, model, dialect = self._ready()
+        try:
+            found = await dialect.find(client)
+        except UsageError as error:
+            raise client.fault(EngineError("misconfigured", str(error))) from None
+        if found.digest != model.digest:
+            text = f"it has another model under the name {model.name!r} than the run began with; put the old one back"
+            raise client.fault(EngineError("misconfigured", text))
+
+    def _facts(self, model: Model) -> EngineFacts:
+        address = self._address
+        return EngineFacts(
+            model=model.name,
+            digest=model.digest,
+            slots=self._slots,
+            context=model.context,
+            memory=model.memory,
+            host=self._node.host or address.host,
+            device=self._node.device or f"{address.host}:{address.port}",
+            counts_exactly=False,
+            version=model.version,
+            placement=model.placement,
+        )
+
+    # -- an answer -----------------------------------------------------------------------------------------------
+
+    def _ready(self) -> tuple[Client, Model, Dialect]:
+        if self._client is None or self._model is None or self._dialect is None:
+            raise EngineError("crash", f"{self._place}: it isn't open")
+        return self._client, self._model, self._dialect
+
+    def _texts(self, client: Client, reader: Reader, data: bytes) -> list[str]:
+        try:
+            return reader.feed(data) if data else reader.close()
+        except EngineError as error:
+            fault = client.fault(error)
+        raise fault from None
+
+    def _whole(self, client: Client, reader: Reader) -> Completion:
+        """The completion, with a flag if the node computes otherwise than it did for the first answer."""
+        try:
+            end = reader.finish()
+        except EngineError as error:
+            fault = client.fault(error)
+        else:
+            fingerprint = reader.fingerprint
+            self._fingerprint = self._fingerprint or fingerprint
+            if fingerprint and fingerprint != self._fingerprint:
+                return Completion(end.finish_reason, end.usage, (*end.flags, "fingerprint_changed"))
+            return end
+        raise fault from None
+
+
+def _refused(error: EngineError) -> UsageError:
+    """Why a node can't be used: for now, or with these settings."""
+    lasting = error.kind in ("misconfigured", "refused", "too_long", "filtered")
+    return UsageError(error.message) if lasting else NodeUnreachable(error.message)
