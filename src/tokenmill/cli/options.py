@@ -154,6 +154,36 @@ SETTING_OPTIONS = stacked(
     click.option(
         "--retries", metavar="N", type=click.IntRange(0), help="Further attempts after a failure that may pass."
     ),
+    click.option(
+        "--hedge/--no-hedge",
+        default=None,
+        help="Send the last stragglers to a second node too (default), for 2 % more tokens at most.",
+    ),
+    click.option("--rpm", metavar="X", type=click.FloatRange(0, min_open=True), help="Requests a minute, per node."),
+    click.option("--tpm", metavar="X", type=click.FloatRange(0, min_open=True), help="Tokens a minute, per node."),
+    click.option(
+        "--budget-tokens", metavar="N", type=click.IntRange(1), help="Stop, resumable, before more tokens are spent."
+    ),
+    click.option(
+        "--budget-cost",
+        metavar="X",
+        type=click.FloatRange(0, min_open=True),
+        help="Stop before more money is spent, at --price-in and --price-out.",
+    ),
+    click.option("--price-in", metavar="X", type=click.FloatRange(0), help="Price of a million tokens read."),
+    click.option("--price-out", metavar="X", type=click.FloatRange(0), help="Price of a million tokens written."),
+    click.option(
+        "--health-interval",
+        metavar="X",
+        type=click.FloatRange(0, min_open=True),
+        help="Seconds between probes of a node that is away; default 30.",
+    ),
+    click.option(
+        "--remove-after",
+        metavar="N",
+        type=click.IntRange(1),
+        help="Give a node up after N probes in vain; default never.",
+    ),
     click.option("--with-timings", is_flag=True, default=None, help="Nodes, attempts and times in the output file."),
 )
 

@@ -40,6 +40,7 @@ from tokenmill.event import (
 from tokenmill.record.writer import Parameters, Writer
 from tokenmill.request import Request
 from tokenmill.schedule import Strategy
+from tokenmill.schedule.fleet import Fleet
 
 Ended = Finished | Failed | Cancelled
 Birth = tuple[Arrived, tuple[str, Parameters]]
@@ -62,6 +63,7 @@ class Driver:
         self,
         *,
         strategy: Strategy,
+        fleet: Fleet,
         stations: list[Station],
         source: Source,
         clock: Clock,
@@ -75,6 +77,7 @@ class Driver:
         grace: float,
     ) -> None:
         self._strategy = strategy
+        self._fleet = fleet
         self._source = source
         self._clock = clock
         self._acceptance = acceptance
@@ -120,7 +123,7 @@ class Driver:
         try:
             self._stations.open_all(self._writer)
             for event in self._rows:
-                self._act(self._strategy.on_event(event))
+                self._tell(event)
             await self._until_done()
         finally:
             await self._end()
@@ -187,7 +190,14 @@ class Driver:
                 return  # a late word of an old lease
             if not isinstance(event, FirstToken):
                 event = self._record_end(event, flight)
-        self._act(self._strategy.on_event(event))
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        """Has the strategy decide, and does what it says."""
+        actions = self._strategy.on_event(event)
+        for note in self._fleet.notes:
+            self._stations.follow(note)
+        self._act(actions)
 
     def _record_end(self, event: Ended, flight: InFlight) -> Ended:
         """Queues the end of an attempt for the record; returns what the strategy shall hear of it."""

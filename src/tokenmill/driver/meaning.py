@@ -79,6 +79,7 @@ def _nodes(record: Record) -> tuple[NodeFacts, ...]:
             device=facts.device,
             loads=tuple(spans.get((number, Phase.OPENING.value), ())),
             up=tuple(spans.get((number, Phase.UP.value), ())),
+            cooling=tuple(spans.get((number, "cooling"), ())),
         )
         for number, (name, facts) in sorted(latest.items())
     )

@@ -6,6 +6,7 @@ A run is resumed only with equal options; settings may change from one session t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,12 @@ from tokenmill.cluster import EngineOptions, Node
 from tokenmill.driver.acceptance import Acceptance
 from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
-from tokenmill.schedule import RetryPolicy, Supervisor, make
+from tokenmill.schedule import RetryPolicy, Strategy, make
+from tokenmill.schedule.budget import Budget, Budgeted, Spent
+from tokenmill.schedule.fleet import Fleet
+from tokenmill.schedule.health import NodePolicy
+from tokenmill.schedule.hedge import Hedged
+from tokenmill.schedule.rate import RateLimits
 from tokenmill.workload import Spec
 
 #: Kinds of nodes that hold models under names.
@@ -40,7 +46,9 @@ class Options(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """How the run is carried out, and where. `model` is what nodes that hold several are asked for.
 
-    `grace`: seconds for what is in flight after a stop. `kv_memory`: bytes.
+    `grace`: seconds for what is in flight after a stop. `kv_memory`: bytes. `rpm`, `tpm`: requests and tokens a minute
+    that each node allows. `hedge`: whether stragglers get a second attempt. `budget_*`, `price_*`: see `Budget`.
+    `health_interval`: seconds between probes of a node that is away; after `remove_after` in vain it is given up.
     """
 
     nodes: tuple[str, ...] = ()
@@ -56,6 +64,26 @@ class Settings(Struct, frozen=True, kw_only=True):
     grace: float = 30.0
     retries: int | None = None
     with_timings: bool = False
+    hedge: bool = True
+    rpm: float | None = None
+    tpm: float | None = None
+    budget_tokens: int | None = None
+    budget_cost: float | None = None
+    price_in: float = 0.0
+    price_out: float = 0.0
+    health_interval: float = 30.0
+    remove_after: int | None = None
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the run may spend, if that is limited."""
+        if self.budget_tokens is None and self.budget_cost is None:
+            return None
+        if self.budget_cost is not None and self.price_in <= 0 and self.price_out <= 0:
+            raise UsageError("--budget-cost needs prices; give --price-in and --price-out, of a million tokens")
+        return Budget(
+            tokens=self.budget_tokens, cost=self.budget_cost, price_in=self.price_in, price_out=self.price_out
+        )
 
 
 def parse_node(text: str, index: int) -> Node:
@@ -65,7 +93,9 @@ def parse_node(text: str, index: int) -> Node:
         raise UsageError(f"node {text!r}: write KIND:TARGET, such as local:demo or scripted:script.toml")
     if kind not in engine_kinds():
         known = ", ".join(engine_kinds())
-        raise UsageError(f"node {text!r}: no engine {kind!r}; known: {known}")
+        near = get_close_matches(kind, engine_kinds(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"node {text!r}: no engine {kind!r}; {hint}known: {known}")
     return Node(name=f"{kind}-{index}", engine=kind, target=target)
 
 
@@ -95,11 +125,29 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
     return engine
 
 
-def make_strategy(settings: Settings, rows: int, seed: int) -> Supervisor:
-    """A fresh strategy for `rows` rows; raises `UsageError` for names that aren't known or don't go together."""
+def make_strategy(
+    settings: Settings, rows: int, seed: int, *, names: Sequence[str] = (), spent: Spent | None = None
+) -> tuple[Strategy, Fleet]:
+    """A fresh strategy for `rows` rows, and the part of it that knows the states of the nodes.
+
+    `spent` is what earlier sessions did. Raises `UsageError` for names that aren't known or don't go together.
+    """
     policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
-    block_of = rows if settings.blocks else None
-    return make(settings.strategy, settings.order, seed=seed, policy=policy, block_of=block_of)
+    rates = RateLimits(requests=settings.rpm, tokens=settings.tpm)
+    fleet = make(
+        settings.strategy,
+        settings.order,
+        seed=seed,
+        policy=policy,
+        block_of=rows if settings.blocks else None,
+        nodes=NodePolicy(health_interval=settings.health_interval, removal=settings.remove_after),
+        names=names,
+        rates=rates if settings.rpm or settings.tpm else None,
+    )
+    strategy: Strategy = Hedged(fleet) if settings.hedge and len(names) > 1 else fleet
+    if (budget := settings.budget) is not None:
+        strategy = Budgeted(strategy, budget, spent or Spent())
+    return strategy, fleet
 
 
 def as_data(value: Struct) -> dict[str, Any]:

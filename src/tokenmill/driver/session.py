@@ -33,6 +33,7 @@ from tokenmill.record.lock import RunLock
 from tokenmill.record.store import Counts, Record
 from tokenmill.record.writer import Writer
 from tokenmill.report.certificate import Certificate
+from tokenmill.schedule.budget import Spent
 from tokenmill.workload import Input, Reader, check_unchanged
 
 #: Seconds between two looks of a watcher.
@@ -184,8 +185,11 @@ async def _drive(
     clock = MonotonicClock()
     unfinished = record.counts().unfinished
     _, next_attempt, session = record.next_numbers()
+    names = [station.node.name for station in stations]
+    strategy, fleet = make_strategy(settings, unfinished, manifest.seed, names=names, spent=Spent(*record.tokens()))
     driver = Driver(
-        strategy=make_strategy(settings, unfinished, manifest.seed),
+        strategy=strategy,
+        fleet=fleet,
         stations=stations,
         source=source,
         clock=clock,

@@ -32,6 +32,8 @@ class Station:
         self.in_flight = 0
         self.crashes = 0
         self.phase_since = 0.0
+        self.resting_since: float | None = None
+        self.told: set[str] = set()  # states that were told of
 
     @property
     def is_up(self) -> bool:

@@ -18,9 +18,13 @@ from tokenmill.driver.station import Phase, Station
 from tokenmill.errors import EngineError, NodeGone, NodeUnreachable, TokenmillError
 from tokenmill.event import Event, NodeLost, NodeUp, Probed
 from tokenmill.record.writer import Writer
+from tokenmill.schedule.fleet import Note
+from tokenmill.schedule.health import State
 
 #: Seconds between tries to open a node again after it died.
 REOPEN_DELAYS = (0.0, 1.0, 4.0)
+#: States in which a node is there but takes nothing.
+RESTING = (State.BUSY, State.COOLING, State.OFFLINE, State.MISCONFIGURED)
 #: Seconds between tries to reach a server that wasn't there: doubled from the first to the second.
 REACH_FIRST, REACH_CAP = 1.0, 30.0
 
@@ -68,6 +72,24 @@ class Stations:
     def probe(self, index: int) -> None:
         self._spawn(self._probe(self._all[index]))
 
+    def follow(self, note: Note) -> None:
+        """Records how long a node rests, and tells the first time that it comes to a state, and why."""
+        station = self._all[note.node]
+        rests = note.state in RESTING
+        if rests and station.resting_since is None:
+            station.resting_since = note.time
+        elif not rests:
+            self._end_rest(station, note.time)
+        if note.state in station.told or note.state is State.BUSY or (not rests and not station.told):
+            return
+        station.told.add(note.state)
+        self._note(f"node {station.node.name!r} is {note.state}: {note.reason}")
+
+    def _end_rest(self, station: Station, now: float) -> None:
+        since, station.resting_since = station.resting_since, None
+        if since is not None and now > since:
+            self._writer.put(("span", (self._session, station.index, "cooling", since, now)))
+
     def enter(self, station: Station, phase: Phase) -> None:
         """Moves a node to another phase and records the interval that ends."""
         now = self._clock.now()
@@ -83,6 +105,7 @@ class Stations:
     def leave(self) -> None:
         """Records the last interval of each node."""
         for station in self._all:
+            self._end_rest(station, self._clock.now())
             self.enter(station, Phase.GONE)
 
     async def _open(self, station: Station, tries: int) -> None:

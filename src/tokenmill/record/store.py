@@ -235,6 +235,12 @@ class Record:
         ).fetchone()
         return numbers[0], numbers[1], numbers[2]
 
+    def tokens(self) -> tuple[int, int, int]:
+        """Tokens read and written for answers, and the number of answers."""
+        query = "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(output_tokens), 0), count(*) FROM answer"
+        read, written, answers = self._connection.execute(query).fetchone()
+        return read, written, answers
+
     def counts(self) -> Counts:
         (rows,) = self._connection.execute("SELECT count(*) FROM request").fetchone()
         (answered,) = self._connection.execute("SELECT count(*) FROM answer").fetchone()
