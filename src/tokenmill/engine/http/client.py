@@ -24,10 +24,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tokenmill.engine.http.address import Address, is_guarded
-from tokenmill.engine.http.classify import ERROR_BYTES, fault_of_status, presentable, rest_of
+from tokenmill.engine.http.classify import ERROR_BYTES, NUMBER, fault_of_status, presentable, rest_of
 from tokenmill.engine.http.clocks import Clocks, Deadline
 from tokenmill.engine.http.key import Key
 from tokenmill.errors import EngineError
+from tokenmill.request import RateSeen
 
 #: Longest body of an answer, and of an object that describes the node, in bytes.
 BODY_BYTES, FACTS_BYTES = 64 << 20, 4 << 20
@@ -41,6 +42,12 @@ DRAIN_SECONDS = 0.25
 STANDSTILL = 1.0
 NAMES_SECONDS = 10
 REQUEST_ID = "X-Request-Id"
+RATES = (
+    ("requests", "X-RateLimit-Limit-Requests"),
+    ("requests_left", "X-RateLimit-Remaining-Requests"),
+    ("tokens", "X-RateLimit-Limit-Tokens"),
+    ("tokens_left", "X-RateLimit-Remaining-Tokens"),
+)
 
 
 class ForbiddenAddress(OSError):
@@ -262,6 +269,13 @@ class Exchange:
             raise self._client.fault(EngineError("timeout", self._deadline.reason)) from None
         self._deadline.sleep(late + STANDSTILL)
 
+    @property
+    def rate(self) -> RateSeen | None:
+        """What the head says of the node's rate limits, if anything."""
+        headers = self._response.headers
+        said = {field: _number(headers[name]) for field, name in RATES if name in headers}
+        return RateSeen(**said) if said else None
+
     async def drain(self) -> None:
         """Reads the end of the framing after a whole answer, so that the connection can be used again."""
         if self._content.at_eof():
@@ -310,3 +324,8 @@ def _origin(location: str) -> str:
         return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "itself"
     except ValueError:
         return "no valid URL"
+
+
+def _number(text: str) -> float | None:
+    """A header's number, None for anything else."""
+    return float(text) if len(text) < 20 and NUMBER.fullmatch(text) and not text.startswith("-") else None

@@ -25,7 +25,7 @@ from tokenmill.engine.http.openai import OpenAI
 from tokenmill.engine.http.prompt import estimate
 from tokenmill.engine.http.reading import Reader
 from tokenmill.errors import EngineError, NodeUnreachable, UsageError
-from tokenmill.request import Chunk, Completion, Request, Sampling
+from tokenmill.request import Chunk, Completion, RateSeen, Request, Sampling
 
 #: Requests at the same time, where nobody says: what a small server takes without queueing for long.
 SLOTS = 4
@@ -121,13 +121,13 @@ class ServerEngine:
                     deadline.token(loop.time())
                 if not data:
                     break
-            end = self._whole(client, reader)
+            end = self._whole(client, reader, exchange.rate)
             await exchange.drain()
         finally:
             exchange.close()
         if warm and reader.loaded:
             await self._recognise()
-            end = Completion(end.finish_reason, end.usage, (*end.flags, "reloaded"))
+            end = flagged(end, "reloaded")
         self._answered = True
         yield end
 
@@ -201,7 +201,7 @@ class ServerEngine:
             fault = client.fault(error)
         raise fault from None
 
-    def _whole(self, client: Client, reader: Reader) -> Completion:
+    def _whole(self, client: Client, reader: Reader, rate: RateSeen | None) -> Completion:
         """The completion, with a flag if the node computes otherwise than it did for the first answer."""
         try:
             end = reader.finish()
@@ -211,9 +211,13 @@ class ServerEngine:
             fingerprint = reader.fingerprint
             self._fingerprint = self._fingerprint or fingerprint
             if fingerprint and fingerprint != self._fingerprint:
-                return Completion(end.finish_reason, end.usage, (*end.flags, "fingerprint_changed"))
-            return end
+                end = flagged(end, "fingerprint_changed")
+            return end if rate is None else replace(end, rate=rate)
         raise fault from None
+
+
+def flagged(end: Completion, name: str) -> Completion:
+    return replace(end, flags=(*end.flags, name))
 
 
 def _refused(error: EngineError) -> UsageError:
