@@ -175,3 +175,15 @@ def test_nodes_share_the_work(tmp_path: Path) -> None:
 
     assert answers.texts == [f"{n}" for n in range(10)]
     assert answers.certificate is not None
+
+
+def test_a_straggler_is_hedged(tmp_path: Path) -> None:
+    """A row that hangs on one node is answered by another; the attempt that hung is ended and costs no failure."""
+    (tmp_path / "slow").mkdir()
+    paces = {tmp_path: 0.002, tmp_path / "slow": 900.0}
+    nodes = [script(folder, f"slots = 1\nfirst_token = {pace}\n") for folder, pace in paces.items()]
+    answers = tokenmill.run([f"row {n}" for n in range(60)], nodes=nodes, runs_dir=tmp_path / "runs")
+    assert answers.texts == [f"row {n}" for n in range(60)]
+    assert [(outcome, kind) for _, _, outcome, kind in attempts(answers) if outcome != "answered"] == [
+        ("cancelled", "hedge")
+    ]

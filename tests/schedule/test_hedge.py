@@ -118,6 +118,8 @@ def test_both_attempts_fail() -> None:
 
 
 def test_the_budget_holds() -> None:
-    """Second attempts never cost more than their share of the tokens answered so far."""
+    """Beyond the first, second attempts never cost more than their share of the tokens answered so far."""
     strategy = at_the_tail(HedgePolicy(budget=0.01, least=4, window=10))
-    assert strategy.on_event(Woke(30.0)) == []
+    assert sent(strategy, Woke(3.1)) == [Dispatch(5, A)]
+    play(strategy, done(3.2, 5, A, 2), Cancelled(3.3, 5, B, 1), Arrived(3.4, 6))
+    assert sent(strategy, Woke(60.0)) == []

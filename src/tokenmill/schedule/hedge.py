@@ -44,7 +44,8 @@ class HedgePolicy(Struct, frozen=True, kw_only=True):
     """When a second attempt is worth its tokens.
 
     `quantile`: a row is late once it took longer than this share of the answers before it. `budget`: tokens spent on
-    second attempts, as a share of those answered. `least`: answers needed to know. `window`: answers remembered.
+    second attempts, as a share of those answered; the first is free of it. `least`: answers needed to know. `window`:
+    answers remembered.
     """
 
     quantile: float = 0.95
@@ -110,7 +111,7 @@ class Hedged:
         self._legs: dict[int, _Leg] = {}
         self._losers: set[tuple[int, int]] = set()  # (row, node) of attempts that came second
         self._nodes: dict[int, _Node] = {}
-        self._answered = self._spent = 0.0
+        self._answered = self._predicted = self._spent = 0.0  # tokens; `_predicted`: of the answered rows
         self._armed: float | None = None
         self._now = 0.0
         self._actions: list[Action] = []
@@ -214,7 +215,8 @@ class Hedged:
         self._forward(event if event.node == leg.node else msgspec.structs.replace(event, node=leg.node))
 
     def _note(self, row: int, answer: Answer, leg: _Leg) -> None:
-        self._answered += answer.output_tokens
+        self._answered += max(1, answer.output_tokens)
+        self._predicted += max(1.0, self._lengths.get(row, 1.0))
         if leg.hedge is None:
             self._paces.add((self._now - leg.since) / max(1.0, self._lengths.get(row, 1.0)))
 
@@ -236,8 +238,8 @@ class Hedged:
             self._hedge(row)
 
     def _hedge(self, row: int) -> None:
-        leg, cost = self._legs[row], max(1.0, self._lengths[row])
-        if self._spent + cost > self._policy.budget * self._answered:
+        leg, cost = self._legs[row], max(1.0, self._lengths[row]) * self._answered / self._predicted
+        if self._spent and self._spent + cost > self._policy.budget * self._answered:
             return
         free = [
             (here.busy / here.slots, number)
