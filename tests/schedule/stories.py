@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from tokenmill.event import (
-    FAILURE_KINDS,
+    FINAL_KINDS,
+    RETRYABLE_KINDS,
     Action,
     Answer,
     Arrived,
@@ -17,6 +18,7 @@ from tokenmill.event import (
     Failed,
     Finished,
     NodeUp,
+    Resized,
 )
 from tokenmill.schedule import Strategy
 from tokenmill.schedule.simulate import Faults, Mishap, Outage, SimNode, SimRow
@@ -50,6 +52,10 @@ def cancelled(row: int, node: int = 0, *, lease: int = 1, time: float = 1.0) -> 
 
 def up(node: int = 0, slots: int = 1, look_ahead: int = 0, *, time: float = 0.0) -> NodeUp:
     return NodeUp(time, node, slots, look_ahead)
+
+
+def resized(node: int = 0, slots: int = 1, look_ahead: int = 0, *, time: float = 1.0) -> Resized:
+    return Resized(time, node, slots, look_ahead)
 
 
 def sent(actions: Sequence[Action]) -> list[tuple[int, int]]:
@@ -111,7 +117,7 @@ def scripts(draw: st.DrawFn, rows: Sequence[SimRow], nodes: Sequence[SimNode]) -
     mishap = st.builds(
         Mishap,
         row=number,
-        kind=st.sampled_from(FAILURE_KINDS),
+        kind=st.sampled_from((*RETRYABLE_KINDS, *FINAL_KINDS, "unreachable", "busy")),
         lease=st.integers(1, 4),
         part=st.sampled_from([0.0, 0.5, 1.0]),
         late=st.none() | st.floats(0.0, 20.0),

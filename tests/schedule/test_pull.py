@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from schedule.stories import arrive, finished, numbered, play, sent, up
+from schedule.stories import arrive, cancelled, finished, numbered, play, sent, up
 from tokenmill.event import NodeLost
 from tokenmill.schedule.order import FileOrder, LongestFirst
 from tokenmill.schedule.pull import Pull
@@ -47,6 +47,18 @@ def test_look_ahead_does_not_strand_rows_on_a_slow_node() -> None:
     result = simulate(Pull(FileOrder()), numbered([10] * 44), [slow, fast])
 
     assert result.makespan <= 44 * 10 / 11 + 10
+
+
+def test_a_row_that_comes_back_before_its_end_frees_its_own_place() -> None:
+    """Arriving again while still in flight, a row waits for its end, though another node has a place free."""
+    strategy = Pull(FileOrder())
+    play(strategy, up(0), up(1), *arrive(0))
+
+    back = play(strategy, *arrive(0), cancelled(0, 0))
+
+    assert [sent(each) for each in back] == [[], [(0, 0)]]
+    assert [sent(each) for each in play(strategy, *arrive(1, 2))] == [[(1, 1)], []]
+    assert sent(strategy.on_event(finished(0, 0))) == [(2, 0)]
 
 
 def test_a_returning_node_starts_empty() -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from tokenmill.event import Action, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeLost, NodeUp
+from tokenmill.event import Action, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeLost, NodeUp, Resized
 from tokenmill.schedule.order import Order
 
 
 class _Station:
-    """A node as `Pull` sees it: `places` are its slots and its look-ahead."""
+    """A node as `Pull` sees it: `places` are its slots and its look-ahead, 0 while it has no slots."""
 
     __slots__ = ("busy", "places", "slots")
 
-    def __init__(self, slots: int, look_ahead: int) -> None:
+    def __init__(self) -> None:
+        self.slots = self.places = self.busy = 0
+
+    def resize(self, slots: int, look_ahead: int) -> None:
         self.slots = slots
-        self.places = slots + look_ahead
-        self.busy = 0
+        self.places = slots + look_ahead if slots else 0
 
     @property
     def load(self) -> float:
         """Rows in flight per slot; from 1 on, a further row has to wait inside the node."""
-        return self.busy / self.slots
+        return self.busy / max(self.slots, 1)
 
 
 class Pull:
@@ -37,9 +39,12 @@ class Pull:
         self._running: dict[int, tuple[int, _Station]] = {}
         self._open: list[tuple[float, int]] = []  # (load, node); void when the node's load is another by now
         self._kept_back = 0
+        self._returning: dict[int, Arrived] = {}  # rows that arrived again before their attempt has ended
 
     def on_event(self, event: Event, /) -> list[Action]:
         match event:
+            case Arrived(row=row) if row in self._running:
+                self._returning[row] = event
             case Arrived(row=row, length=length, group=group):
                 self._waiting.push(row, length, group)
             case Finished(row=row, answer=answer):
@@ -48,11 +53,12 @@ class Pull:
             case Failed(row=row) | Cancelled(row=row):
                 self._waiting.ended(row, None)
                 self._free(row)
-            case NodeUp(node=node, slots=slots, look_ahead=look_ahead):
+            case NodeUp(node=node):
                 assert node not in self._stations, f"node {node} is up already"
-                self._stations[node] = _Station(slots, look_ahead)
-                self._list(node, self._stations[node])
-                self._keep_back()
+                self._stations[node] = _Station()
+                self._resize(event)
+            case Resized(node=node) if node in self._stations:
+                self._resize(event)
             case NodeLost(node=node):
                 self._stations.pop(node, None)
                 self._keep_back()
@@ -60,13 +66,22 @@ class Pull:
 
     def _free(self, row: int) -> None:
         """Frees the row's place. That of a lost node enters a load which no station has, or which is true anyway."""
+        if again := self._returning.pop(row, None):
+            self._waiting.push(row, again.length, again.group)
         node, station = self._running.pop(row, (0, None))
         if station is not None:
             station.busy -= 1
             self._list(node, station)
 
+    def _resize(self, event: NodeUp | Resized) -> None:
+        station = self._stations[event.node]
+        station.resize(event.slots, event.look_ahead)
+        self._list(event.node, station)
+        self._keep_back()
+
     def _keep_back(self) -> None:
-        self._kept_back = sum(here.slots for here in self._stations.values()) if len(self._stations) > 1 else 0
+        slots = [here.slots for here in self._stations.values() if here.slots]
+        self._kept_back = sum(slots) if len(slots) > 1 else 0
 
     def _list(self, node: int, station: _Station) -> None:
         heappush(self._open, (station.load, node))
@@ -80,7 +95,7 @@ class Pull:
         while self._open and self._waiting:
             load, node = self._open[0]
             station = self._stations.get(node)
-            if station is None or station.load != load or station.busy == station.places:
+            if station is None or station.load != load or station.busy >= station.places:
                 heappop(self._open)
                 continue
             if load >= 1 and len(self._waiting) <= self._kept_back:

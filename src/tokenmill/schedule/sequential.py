@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenmill.event import Action, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeLost, NodeUp
+from tokenmill.event import Action, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeLost, NodeUp, Resized
 from tokenmill.schedule.order import Order
 
 
@@ -15,7 +15,7 @@ class Sequential:
 
     def __init__(self, order: Order) -> None:
         self._waiting = order
-        self._nodes: set[int] = set()
+        self._nodes: dict[int, int] = {}  # slots
         self._running: int | None = None
 
     def on_event(self, event: Event, /) -> list[Action]:
@@ -26,11 +26,16 @@ class Sequential:
                 self._waiting.ended(row, event.answer.output_tokens if isinstance(event, Finished) else None)
                 if row == self._running:
                     self._running = None
-            case NodeUp(node=node):
-                self._nodes.add(node)
+            case NodeUp(node=node, slots=slots):
+                self._nodes[node] = slots
+            case Resized(node=node, slots=slots) if node in self._nodes:
+                self._nodes[node] = slots
             case NodeLost(node=node):
-                self._nodes.discard(node)
-        if self._running is not None or not self._nodes or not self._waiting:
+                self._nodes.pop(node, None)
+        if self._running is not None or not self._waiting:
+            return []
+        nodes = [node for node, slots in self._nodes.items() if slots]
+        if not nodes:
             return []
         self._running = self._waiting.pop()
-        return [Dispatch(self._running, min(self._nodes))]
+        return [Dispatch(self._running, min(nodes))]

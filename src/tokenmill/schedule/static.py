@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tokenmill.event import Action, Arrived, Cancelled, Event, Failed, Finished, NodeLost, NodeUp
+from tokenmill.event import Action, Arrived, Cancelled, Event, Failed, Finished, NodeLost, NodeUp, Resized
 from tokenmill.schedule.worker import Crew
 
 
@@ -25,20 +25,27 @@ class Static:
         crew = self._crew
         match event:
             case Arrived(row=row, length=length):
-                owner = crew.add(self._rank(row, length))
-                return crew.fill(owner) if owner else []
+                return self._arrived(self._rank(row, length))
             case Finished(row=row) | Failed(row=row) | Cancelled(row=row):
                 if crew.pool and crew.workers:
                     crew.deal()
-                worker = crew.ended(row)
-                return crew.fill(worker) if worker else []
+                worker, again = crew.ended(row), crew.returning(row)
+                actions = [] if again is None else self._arrived(again)
+                return actions + (crew.fill(worker) if worker else [])
             case NodeUp():
                 crew.join(event)
+                return self._regroup()
+            case Resized():
+                crew.resize(event)
                 return self._regroup()
             case NodeLost(node=node):
                 crew.leave(node)
                 return self._regroup()
         return []
+
+    def _arrived(self, rank: int) -> list[Action]:
+        owner = self._crew.add(rank)
+        return self._crew.fill(owner) if owner else []
 
     def _regroup(self) -> list[Action]:
         crew = self._crew

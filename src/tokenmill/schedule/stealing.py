@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
 
-from tokenmill.event import Action, Arrived, Cancelled, Event, Failed, Finished, NodeLost, NodeUp
+from tokenmill.event import Action, Arrived, Cancelled, Event, Failed, Finished, NodeLost, NodeUp, Resized
 from tokenmill.schedule.worker import Crew, Worker
 
 
@@ -15,8 +15,8 @@ class Stealing:
     A thief takes one row from the back of the longest queue (the first worker among equals), and only when it has
     nothing in flight: look-ahead is filled from its own queue alone. So no worker is idle while a row waits. A
     node that comes up during the run starts with empty queues and steals; the queues of a lost node are dealt to
-    the others. Every event is O(log workers + log rows), but for `NodeUp` and `NodeLost`, which are linear in the
-    workers and in the rows that move.
+    the others. Every event is O(log workers + log rows), but for those that change the nodes, which are linear in the
+    workers and in the rows that move, and the ends of rows on a node with fewer slots than before.
     """
 
     def __init__(self, rank: Callable[[int, float], int]) -> None:
@@ -36,21 +36,23 @@ class Stealing:
                 return self._arrived(self._rank(row, length))
             case Finished(row=row) | Failed(row=row) | Cancelled(row=row):
                 self._deal_pool()
-                worker = self._crew.ended(row)
-                return self._fill(worker) if worker else []
+                worker, again = self._crew.ended(row), self._crew.returning(row)
+                actions = [] if again is None else self._arrived(again)
+                return actions + (self._fill(worker) if worker else [])
             case NodeUp():
                 return self._regroup(self._crew.join(event))
             case NodeLost(node=node):
-                for worker in self._crew.leave(node):
-                    self._idle.pop(worker, None)
+                self._crew.leave(node)
                 return self._regroup([])
+            case Resized():
+                return self._regroup(self._crew.resize(event)[0])
         return []
 
     def _arrived(self, rank: int) -> list[Action]:
         owner = self._crew.add(rank)
         if owner is None:
             return []
-        if owner.busy < owner.places:
+        if owner.has_place:
             return self._fill(owner)
         self._victims.grew(owner)
         return self._fill(next(iter(self._idle))) if self._idle else []
@@ -61,20 +63,21 @@ class Stealing:
             for owner in self._crew.workers:
                 self._victims.grew(owner)
 
-    def _regroup(self, new: list[Worker]) -> list[Action]:
-        """Puts the pool and the new workers to use."""
+    def _regroup(self, changed: list[Worker]) -> list[Action]:
+        """Puts the pool and the workers of a node that changed to use."""
         actions = self._crew.spread()
-        self._idle = {worker: None for worker in self._idle if not worker.busy}
-        for worker in new:
+        there = set(self._crew.workers)
+        self._idle = {worker: None for worker in self._idle if not worker.busy and worker in there}
+        for worker in changed:
             actions += self._fill(worker)
         return actions
 
     def _fill(self, worker: Worker) -> list[Action]:
         actions = self._crew.fill(worker)
-        if not worker.busy and (victim := self._victims.longest()):
+        if not worker.busy and worker.has_place and (victim := self._victims.longest()):
             worker.steals += 1
             actions.append(self._crew.start(worker, victim.lane.pop_back()))
-        if worker.busy:
+        if worker.busy or not worker.has_place:
             self._idle.pop(worker, None)
         else:
             self._idle[worker] = None

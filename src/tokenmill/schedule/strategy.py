@@ -20,6 +20,10 @@ class Strategy(Protocol):
       node go elsewhere. The end of a row that ran on a lost node frees nothing.
     - The driver announces the rows it knows before the nodes, so that an order has something to choose from.
     - A node has at most `slots + look_ahead` rows in flight. A node that is up isn't announced again before it is lost.
+    - `Resized` changes that number. More places are filled at once; with fewer, what runs goes on and nothing is sent
+      until enough has ended. A node with 0 slots gets nothing, and rows that merely waited for it go elsewhere. The
+      event means nothing for a node that isn't up.
+    - `FirstToken` and `Paced` tell how an attempt gets on; most strategies need neither.
     """
 
     def on_event(self, event: Event, /) -> list[Action]: ...
