@@ -4,8 +4,9 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
-from schedule.stories import arrive, cancelled, failed, finished, numbered, play, sent, up
+from schedule.stories import arrive, cancelled, failed, finished, numbered, play, resized, sent, up
 from tokenmill.event import FINAL_KINDS, Action, Dispatch, NodeLost, SetAside, WakeAt, Woke
 from tokenmill.schedule import ORDERS, STRATEGIES, RetryPolicy, Supervisor, make
 from tokenmill.schedule.simulate import Faults, Mishap, Outage, SimNode, simulate
@@ -15,6 +16,13 @@ PATIENT = RetryPolicy(patience=30.0)
 
 def wakes(actions: list[Action]) -> list[float]:
     return [action.time for action in actions if isinstance(action, WakeAt)]
+
+
+def supervised(strategy: str = "pull", *, seed: int = 0, policy: RetryPolicy | None = None) -> Supervisor:
+    """The strategy with failure policy, without the states of nodes around it."""
+    supervisor = make(strategy, seed=seed, policy=policy).inner
+    assert isinstance(supervisor, Supervisor)
+    return supervisor
 
 
 def started(strategy: Supervisor, rows: int, slots: int) -> Supervisor:
@@ -28,7 +36,7 @@ def started(strategy: Supervisor, rows: int, slots: int) -> Supervisor:
 
 def test_a_failed_row_comes_back_after_its_back_off() -> None:
     """A transient failure frees the place for another row, and the row is first in line once its wait is over."""
-    strategy = started(make(), 3, 1)
+    strategy = started(supervised(), 3, 1)
 
     first = strategy.on_event(failed(0, time=10.0))
     [due] = wakes(first)
@@ -43,7 +51,7 @@ def test_a_failed_row_comes_back_after_its_back_off() -> None:
 
 def test_attempts_are_limited() -> None:
     """After two retries the row is set aside with the kind and text of its last failure."""
-    strategy = started(make(), 1, 1)
+    strategy = started(supervised(), 1, 1)
     for lease in (1, 2):
         [due] = wakes(strategy.on_event(failed(0, lease=lease)))
         assert sent(strategy.on_event(Woke(due + 1))) == [(0, 0)]
@@ -56,7 +64,7 @@ def test_attempts_are_limited() -> None:
 @pytest.mark.parametrize("kind", FINAL_KINDS)
 def test_a_final_failure_gets_no_retry(kind: str) -> None:
     """Kinds that can't succeed on another attempt set the row aside at once, with their message."""
-    strategy = started(make(), 2, 1)
+    strategy = started(supervised(), 2, 1)
 
     assert strategy.on_event(failed(0, kind=kind)) == [SetAside(0, kind, "told so"), Dispatch(1, 0)]
 
@@ -64,7 +72,7 @@ def test_a_final_failure_gets_no_retry(kind: str) -> None:
 def test_back_off_doubles_up_to_its_cap() -> None:
     """The wait is drawn from 0 to base * 2**n, and never above the cap."""
     policy = RetryPolicy(retries=9, base=1.0, cap=5.0, reserve=10_000)
-    strategy = make(policy=policy)
+    strategy = supervised(policy=policy)
     play(strategy, *arrive(*range(400)), up(0, slots=400))
     longest = []
     for lease in range(1, 6):
@@ -79,38 +87,86 @@ def test_back_off_doubles_up_to_its_cap() -> None:
 
 def test_the_seed_decides_the_waits() -> None:
     """The same seed draws the same back-off, another seed another."""
-    dues = [wakes(started(make(seed=seed), 1, 1).on_event(failed(0))) for seed in (1, 1, 2)]
+    dues = [wakes(started(supervised(seed=seed), 1, 1).on_event(failed(0))) for seed in (1, 1, 2)]
 
     assert dues[0] == dues[1] != dues[2]
 
 
-def test_retries_of_a_run_are_limited() -> None:
-    """Beyond the reserve, retries are a share of the answers: a storm sets rows aside instead of doubling the load."""
-    strategy = started(make(policy=RetryPolicy(reserve=3, share=0.5)), 40, 20)
-    storm = [strategy.on_event(failed(row)) for row in range(5)]
-    play(strategy, *[finished(row) for row in (5, 6)])
-    after = [strategy.on_event(failed(row)) for row in (7, 8)]
+def test_a_retry_waits_until_the_purse_pays_for_it() -> None:
+    """Beyond the reserve, retries are a share of the answers: a storm makes rows wait instead of doubling the load."""
+    strategy = started(supervised(policy=RetryPolicy(reserve=3, share=0.5, cap=300.0)), 40, 3)
+    play(strategy, *[failed(row, time=0.0) for row in range(5)])
 
-    given_up = [[action.row for action in each if isinstance(action, SetAside)] for each in (*storm, *after)]
-    assert given_up == [[], [], [], [3], [4], [], [8]]
-    assert "the retries of this run are spent" in next(a.reason for a in storm[3] if isinstance(a, SetAside))
+    first = strategy.on_event(Woke(5.0))
+    waiting = {row for _, row in strategy._retries}
+    assert len(waiting) == 2
+    assert not any(isinstance(action, SetAside) for action in first)
+    assert 90 <= wakes(first)[0] <= 110
+    then = play(strategy, finished(5, time=6.0), finished(6, time=6.0))
+    assert [{row for row, _ in sent(each)} <= waiting for each in then] == [False, True]
+
+
+def test_time_alone_fills_the_purse() -> None:
+    """When nothing is answered, as many retries as there are slots become possible within one cap of the back-off."""
+    strategy = started(supervised(policy=RetryPolicy(reserve=1, cap=60.0, retries=9)), 20, 20)
+    play(strategy, *[failed(row, time=0.0) for row in range(20)])
+    strategy.on_event(Woke(1.0))
+    play(strategy, *[failed(row, lease=2, time=1.0) for row in range(20)])
+
+    actions = play(strategy, Woke(31.0), Woke(61.0))
+
+    assert [len(sent(each)) for each in actions] == [10, 10]
+
+
+def test_a_failure_laid_on_the_node_costs_no_attempt() -> None:
+    """Such failures don't count, as often as they are pardoned; then the row pays for them like for its own."""
+    strategy = started(supervised(policy=RetryPolicy(retries=0, pardons=2, base=0.0)), 1, 1)
+    actions = []
+    for lease in (1, 2, 3):
+        actions.append(strategy.on_event(replace(failed(0, lease=lease, time=float(lease)), node_at_fault=True)))
+        strategy.on_event(Woke(float(lease)))
+
+    assert not any(isinstance(action, SetAside) for each in actions[:2] for action in each)
+    assert actions[2] == [SetAside(0, "transient", "failed 3 times, last with: transient: told so")]
+
+
+def test_suspects_wait_while_their_node_rests() -> None:
+    """A node without slots gets no suspect; when its rest is longer than patience, they move to another node."""
+    strategy = supervised(policy=PATIENT)
+    play(strategy, *arrive(*range(8)), up(0, slots=2), up(1))
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), up(0, slots=2, time=2.0))
+    rests = play(strategy, resized(0, 0, time=3.0), cancelled(0, lease=2, time=3.0))
+    moved = play(strategy, Woke(34.0), finished(2, 1, time=35.0))
+
+    assert [sent(each) for each in rests] == [[], []]
+    assert [sent(each) for each in moved] == [[], [(0, 1)]]
+
+
+def test_suspects_go_on_when_their_node_is_back() -> None:
+    """A node with suspects that rested gives its first place to a suspect."""
+    strategy = started(supervised(), 4, 2)
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), up(0, slots=2, time=2.0))
+    play(strategy, resized(0, 0, time=3.0), cancelled(0, lease=2, time=3.0))
+
+    assert sent(strategy.on_event(resized(0, 1, time=5.0))) == [(0, 0)]
 
 
 def test_one_wake_up_at_a_time() -> None:
-    """A wake-up is asked for only if none that is as early was; an early one is asked for again."""
-    strategy = started(make(seed=4), 9, 3)
+    """A wake-up is asked for only if none that is as early was, and somebody else's isn't taken for it."""
+    strategy = started(supervised(seed=4), 9, 3)
     dues = [wakes(strategy.on_event(failed(row, time=0.0))) for row in range(3)]
     earliest = min(due for due, _ in strategy._retries)
 
     asked = [due for each in dues for due in each]
     assert asked == sorted(asked, reverse=True)
     assert asked[-1] == earliest
-    assert strategy.on_event(Woke(earliest / 2)) == [WakeAt(earliest)]
+    assert strategy.on_event(Woke(earliest / 2)) == []
+    assert isinstance(strategy.on_event(Woke(earliest))[-1], WakeAt)
 
 
 def test_a_late_answer_of_an_old_lease_is_void() -> None:
     """An attempt that was given up can't end the next one, nor free its place."""
-    strategy = started(make(), 2, 1)
+    strategy = started(supervised(), 2, 1)
     [due] = wakes(strategy.on_event(failed(0, kind="timeout")))
     play(strategy, finished(1), Woke(due + 1))
 
@@ -121,11 +177,23 @@ def test_a_late_answer_of_an_old_lease_is_void() -> None:
 
 
 def test_a_cancelled_row_keeps_its_place() -> None:
-    """A cancelled row is as if it had not been sent: next in line, and not charged."""
-    strategy = started(make(), 3, 1)
+    """A cancelled row is as if it had not been sent: first of those that wait, and not charged."""
+    strategy = started(supervised(), 3, 1)
 
-    for lease in range(1, 6):
-        assert strategy.on_event(cancelled(0, lease=lease)) == [Dispatch(0, 0)]
+    assert [sent(strategy.on_event(cancelled(row))) for row in (0, 1)] == [[(1, 0)], [(0, 0)]]
+    for lease in range(2, 6):
+        other = sent(strategy.on_event(cancelled(0, lease=lease)))
+        assert sent(strategy.on_event(cancelled(other[0][0], lease=lease))) == [(0, 0)]
+
+
+def test_a_cancelled_row_goes_to_a_free_place_elsewhere() -> None:
+    """A row that is cancelled on a node which rests runs at once on another that has room, and holds one place there."""
+    strategy = supervised()
+    play(strategy, *arrive(0, 1, 2), up(0), up(1, slots=2), resized(0, 0), *arrive(3, 4))
+
+    then = play(strategy, finished(1, 1), cancelled(0, 0), finished(2, 1), finished(3, 1))
+
+    assert [sent(each) for each in then] == [[(3, 1)], [], [(0, 1)], [(4, 1)]]
 
 
 # Crashes
@@ -133,7 +201,7 @@ def test_a_cancelled_row_keeps_its_place() -> None:
 
 def test_a_crash_makes_suspects_that_run_alone() -> None:
     """After a crash the rows that were in flight run one at a time; then the node takes all its slots again."""
-    strategy = started(make(), 6, 3)
+    strategy = started(supervised(), 6, 3)
     crash = play(strategy, *[failed(row, kind="crash") for row in range(3)], NodeLost(1.0, 0))
     alone = play(strategy, up(0, slots=3, time=2.0), finished(0, lease=2), finished(1, lease=2), finished(2, lease=2))
 
@@ -143,7 +211,7 @@ def test_a_crash_makes_suspects_that_run_alone() -> None:
 
 def test_three_crashes_alone_make_poison() -> None:
     """A row alone in flight at three crashes is set aside; the first of all counts if it was alone then."""
-    strategy = started(make(), 2, 1)
+    strategy = started(supervised(), 2, 1)
     for lease in (1, 2):
         play(strategy, failed(0, kind="crash", lease=lease), NodeLost(1.0, 0))
         assert sent(strategy.on_event(up(0))) == [(0, 0)]
@@ -156,7 +224,7 @@ def test_three_crashes_alone_make_poison() -> None:
 
 def test_a_crash_in_company_charges_nobody() -> None:
     """However often a row is in flight at a crash together with others, it isn't set aside for that."""
-    strategy = make(policy=RetryPolicy(retries=100))
+    strategy = supervised(policy=RetryPolicy(retries=100))
     play(strategy, *arrive(0, 1), up(0, slots=2))
     for lease in range(1, 20, 2):
         crash = play(strategy, *[failed(row, kind="crash", lease=lease) for row in (0, 1)], NodeLost(1.0, 0))
@@ -170,7 +238,7 @@ def test_a_crash_in_company_charges_nobody() -> None:
 
 def test_a_suspect_that_ends_otherwise_is_cleared() -> None:
     """A suspect that fails alone without a crash is retried like any row, among others."""
-    strategy = started(make(), 4, 2)
+    strategy = started(supervised(), 4, 2)
     play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), up(0, slots=2))
 
     actions = strategy.on_event(failed(0, lease=2, time=3.0))
@@ -184,7 +252,7 @@ def test_a_suspect_that_ends_otherwise_is_cleared() -> None:
 
 def test_other_nodes_go_on_while_one_has_suspects() -> None:
     """A crash on one node doesn't slow the others, and nothing new goes to the node with suspects."""
-    strategy = make()
+    strategy = supervised()
     play(strategy, *arrive(*range(9)), up(0, slots=2), up(1))
     play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0))
 
@@ -195,7 +263,7 @@ def test_other_nodes_go_on_while_one_has_suspects() -> None:
 
 def test_suspects_of_a_node_that_stays_lost_move() -> None:
     """When patience is over, another node is drained and runs the suspects alone before anything else."""
-    strategy = make(policy=PATIENT)
+    strategy = supervised(policy=PATIENT)
     play(strategy, *arrive(*range(8)), up(0, slots=2), up(1, slots=2))
     play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0))
 
@@ -209,7 +277,7 @@ def test_suspects_of_a_node_that_stays_lost_move() -> None:
 
 def test_suspects_without_any_node_wait_for_the_next() -> None:
     """When no node is up at the end of patience, whichever comes up next runs the suspects first."""
-    strategy = started(make(policy=PATIENT), 4, 2)
+    strategy = started(supervised(policy=PATIENT), 4, 2)
     play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), Woke(31.0))
 
     assert sent(strategy.on_event(up(5, slots=2, time=40.0))) == [(0, 5)]
@@ -217,7 +285,7 @@ def test_suspects_without_any_node_wait_for_the_next() -> None:
 
 def test_a_new_loss_restarts_patience() -> None:
     """The wait counts from the latest loss of the node, not from an earlier one."""
-    strategy = make(policy=PATIENT)
+    strategy = supervised(policy=PATIENT)
     play(strategy, *arrive(*range(4)), up(0, slots=2), up(1))
     play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0))
     play(strategy, up(0, slots=2, time=20.0), failed(0, kind="transient", lease=2, time=21.0))
@@ -232,7 +300,7 @@ def test_a_new_loss_restarts_patience() -> None:
 
 def test_each_loss_has_its_own_deadline() -> None:
     """The deadline of an earlier loss doesn't move suspects of a later one, though another node's comes before it."""
-    strategy = make(policy=PATIENT)
+    strategy = supervised(policy=PATIENT)
     play(strategy, *arrive(*range(9)), up(0), up(1), up(2))
     play(strategy, failed(1, 1, kind="crash", time=0.0), NodeLost(0.0, 1))
     play(strategy, failed(0, 0, kind="crash", time=1.0), NodeLost(1.0, 0), up(0, time=20.0))
@@ -245,7 +313,7 @@ def test_each_loss_has_its_own_deadline() -> None:
 
 def test_a_crash_reported_after_the_loss_still_makes_a_suspect() -> None:
     """A row sent to a node just before its loss was known runs alone once its crash is reported."""
-    strategy = started(make(), 3, 1)
+    strategy = started(supervised(), 3, 1)
     play(strategy, NodeLost(1.0, 0))
     strategy.on_event(failed(0, kind="crash"))
 
@@ -297,7 +365,7 @@ def test_bytes_per_row() -> None:
     """Supervision costs eight bytes a row, and nothing is kept of rows that are final."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    strategy = make()
+    strategy = supervised()
     for row in range(50_000):
         strategy.on_event(arrive(row)[0])
     used = tracemalloc.get_traced_memory()[0] - before

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 from tokenmill.errors import UsageError
+from tokenmill.schedule.fleet import Fleet
+from tokenmill.schedule.health import NodePolicy
 from tokenmill.schedule.order import FileOrder, LongestFirst, Order, rank_by_length, rank_in_file
 from tokenmill.schedule.pull import Pull
+from tokenmill.schedule.rate import Rated, RateLimits
 from tokenmill.schedule.retry import RetryPolicy
 from tokenmill.schedule.sequential import Sequential
 from tokenmill.schedule.static import Static
@@ -36,19 +39,26 @@ def make(
     seed: int = 0,
     policy: RetryPolicy | None = None,
     block_of: int | None = None,
-) -> Supervisor:
-    """A fresh strategy with failure policy around it; `seed` draws the back-off.
+    nodes: NodePolicy | None = None,
+    names: Sequence[str] = (),
+    rates: RateLimits | None = None,
+) -> Fleet:
+    """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
-    `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. Raises `UsageError`
-    for a name that isn't known.
+    `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. `names` are those of
+    the run's nodes, `rates` what each of them allows in a minute. Raises `UsageError` for a name that isn't known.
     """
     _check("strategy", strategy, STRATEGIES)
     _check("order", order, ORDERS)
     if block_of is None:
-        return Supervisor(_BUILDERS[strategy](order), policy, seed)
-    if strategy != "static":
+        inner = _BUILDERS[strategy](order)
+    elif strategy == "static":
+        inner = Static(_RANKS[order], block_of)
+    else:
         raise UsageError(f"strategy {strategy!r} deals no blocks; use strategy 'static' or leave the blocks out")
-    return Supervisor(Static(_RANKS[order], block_of), policy, seed)
+    if rates is not None:
+        inner = Rated(inner, rates)
+    return Fleet(Supervisor(inner, policy, seed), nodes, seed=seed, names=names)
 
 
 def _check(what: str, name: str, known: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ others do. So the simulated makespan is that of a server that scales perfectly; 
 difference. Rows beyond the slots wait inside the node in the order in which they came.
 
 The simulator is strict: an action that no correct strategy takes (a second live attempt of a row, more rows than a
-node has places for, a dispatch after the end) is an assertion error.
+node has places for, or than a `Fleet` wants there, a dispatch after the end) is an assertion error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 
 from msgspec import Struct
 
@@ -31,13 +32,20 @@ from tokenmill.event import (
     NodeLost,
     NodeUp,
     Paced,
+    Probe,
+    Probed,
     SetAside,
+    Stop,
     WakeAt,
     Woke,
 )
 from tokenmill.schedule.curve import Curve
+from tokenmill.schedule.faults import Faults, Mishap, Outage, Spell
+from tokenmill.schedule.fleet import Fleet
 from tokenmill.schedule.host import Device, Flight, Host, SimNode, make_hosts
 from tokenmill.schedule.strategy import Strategy
+
+__all__ = ["Faults", "Mishap", "Outage", "SimNode", "SimRow", "Simulated", "Spell", "simulate"]
 
 __all__ = ["Faults", "Mishap", "Outage", "SimNode", "SimRow", "Simulated", "simulate"]
 
@@ -52,42 +60,16 @@ class SimRow(Struct, frozen=True, kw_only=True):
     arrives: float = 0.0
 
 
-class Outage(Struct, frozen=True, kw_only=True):
-    """A node can't be reached from `down` until `up`, or ever again if that is None; from 0, it starts late."""
-
-    node: int
-    down: float
-    up: float | None = None
-
-
-class Mishap(Struct, frozen=True, kw_only=True):
-    """Attempt number `lease` (the first is 1) of a row fails with `kind` after this part of its time.
-
-    With the kind `crash` it takes its node down. `late`: the answer comes all the same, so many seconds later.
-    """
-
-    row: int
-    kind: str
-    lease: int = 1
-    part: float = 0.5
-    late: float | None = None
-
-
-class Faults(Struct, frozen=True, kw_only=True):
-    """All that goes wrong; `poison` are rows that crash their node on every attempt, half-way."""
-
-    outages: Sequence[Outage] = ()
-    mishaps: Sequence[Mishap] = ()
-    poison: frozenset[int] = frozenset()
-
-
 class Simulated(Struct, frozen=True, kw_only=True):
     """What came of it: `attempts` in the order of their ends, `log` only if asked for.
 
-    `makespan`: the moment of the last answer or final failure, seconds from 0.
+    `makespan`: the moment of the last answer or final failure, seconds from 0. `stopped`: why the strategy ended the
+    run. `wakes`: the most wake-ups that were asked for at the same time.
     """
 
     makespan: float
+    stopped: str | None
+    wakes: int
     attempts: list[Attempt]
     set_aside: dict[int, SetAside]
     unfinished: int
@@ -101,8 +83,9 @@ def simulate(
     faults: Faults | None = None,
     *,
     keep_log: bool = False,
+    until: float = inf,
 ) -> Simulated:
-    """Runs until nothing more can happen; rows without a node to run on stay unfinished."""
+    """Runs until nothing more can happen, or so many seconds; rows without a node to run on stay unfinished."""
     simulation = _Simulation(strategy, nodes, faults or Faults(), keep_log)
     for row in rows:
         simulation.rows[row.row] = row
@@ -111,16 +94,20 @@ def simulate(
         simulation.at(outage.down, simulation.outage_begins, outage.node)
         if outage.up is not None:
             simulation.at(outage.up, simulation.outage_ends, outage.node)
+    for spell in simulation.faults.spells:
+        simulation.at(spell.begins, simulation.spell_begins, spell)
     for node, facts in enumerate(nodes):
         simulation.at(0.0, simulation.node_up, node)
         for moment, curve in facts.changes:
             simulation.at(moment, simulation.change, node, curve)
-    simulation.run()
+    simulation.run(until)
     return Simulated(
         makespan=simulation.last_end,
+        stopped=simulation.stopped,
+        wakes=simulation.most_wakes,
         attempts=simulation.attempts,
         set_aside=simulation.set_aside,
-        unfinished=len(simulation.rows) - len(simulation.answered) - len(simulation.set_aside),
+        unfinished=simulation.unfinished,
         log=simulation.log,
     )
 
@@ -132,6 +119,9 @@ class _Simulation:
         self.strategy = strategy
         self.faults = faults
         self.mishaps = {(mishap.row, mishap.lease): mishap for mishap in faults.mishaps}
+        self.spells: dict[int, list[Spell]] = {node: [] for node in range(len(nodes))}
+        for spell in faults.spells:
+            self.spells[spell.node].append(spell)
         self.mishaps |= {(row, 0): Mishap(row=row, kind="crash") for row in faults.poison}
         self.hosts = make_hosts(nodes)
         self.rows: dict[int, SimRow] = {}
@@ -143,6 +133,10 @@ class _Simulation:
         self.log: list[tuple[Event, list[Action]]] = []
         self.now = 0.0
         self.last_end = 0.0
+        self.stopped: str | None = None
+        self.most_wakes = 0
+        self._wakes = 0
+        self._probed: set[int] = set()
         self._keep_log = keep_log
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._numbers = count()
@@ -150,10 +144,14 @@ class _Simulation:
     def at(self, time: float, call: Callable[..., None], *given: object) -> None:
         heappush(self._agenda, (time, next(self._numbers), call, given))
 
-    def run(self) -> None:
-        while self._agenda:
+    def run(self, until: float) -> None:
+        while self._agenda and self._agenda[0][0] <= until:
             self.now, _, call, given = heappop(self._agenda)
             call(*given)
+
+    @property
+    def unfinished(self) -> int:
+        return len(self.rows) - len(self.answered) - len(self.set_aside)
 
     def deliver(self, event: Event) -> None:
         actions = self.strategy.on_event(event)
@@ -164,7 +162,11 @@ class _Simulation:
                 case Dispatch(row=row, node=node):
                     self._dispatch(row, self.hosts[node])
                 case WakeAt(time=time):
-                    self.at(max(time, self.now), self.wake)
+                    self._wake_at(max(time, self.now))
+                case Probe(node=node):
+                    self._probe(self.hosts[node])
+                case Stop(reason=reason):
+                    self.stopped = self.stopped or reason
                 case SetAside(row=row):
                     assert row not in self.flights, f"row {row} was set aside in flight"
                     assert row not in self.answered, f"row {row} was set aside after its answer"
@@ -174,7 +176,18 @@ class _Simulation:
                 case Cancel(row=row):
                     self.at(self.now, self.cancel, self.flights[row])
 
+    @property
+    def _is_over(self) -> bool:
+        return self.stopped is not None or not self.unfinished
+
+    def _wake_at(self, time: float) -> None:
+        if not self._is_over:
+            self._wakes += 1
+            self.most_wakes = max(self.most_wakes, self._wakes)
+            self.at(time, self.wake)
+
     def wake(self) -> None:
+        self._wakes -= 1
         self.deliver(Woke(self.now))
 
     def arrive(self, row: SimRow) -> None:
@@ -247,6 +260,35 @@ class _Simulation:
                 if moment is not None:
                     self.at(max(moment, self.now), self.step, host, host.stamp)
 
+    def spell_begins(self, spell: Spell) -> None:
+        host = self.hosts[spell.node]
+        if not spell.cuts:
+            return
+        for flight in list(host.flights.values()):
+            host.take(flight, self.now)
+            self._doom(flight, spell)
+        self._watch(host.device)
+
+    def _spell(self, host: Host) -> Spell | None:
+        """What is wrong with the server now; the first that was named if it is several things."""
+        for spell in self.spells[host.number]:
+            if spell.begins <= self.now < spell.ends and len(host.flights) >= spell.above:
+                return spell
+        return None
+
+    def _probe(self, host: Host) -> None:
+        assert host.number not in self._probed, f"node {host.number} is probed already"
+        if self._is_over:
+            return
+        self._probed.add(host.number)
+        spell = self._spell(host) if host.is_up else Spell(node=host.number, begins=0, ends=0, kind="unreachable")
+        self.at(self.now + (spell.after if spell else host.facts.work(1)), self.probed, host, spell)
+
+    def probed(self, host: Host, spell: Spell | None) -> None:
+        self._probed.discard(host.number)
+        kind, asked = (spell.kind, spell.retry_after) if spell else ("", None)
+        self.deliver(Probed(self.now, host.number, kind, "", asked))
+
     # Attempts
 
     def _dispatch(self, row: int, host: Host) -> None:
@@ -254,11 +296,18 @@ class _Simulation:
         assert row not in self.answered, f"row {row} was sent again after its answer"
         assert row not in self.set_aside, f"row {row} was sent after it was set aside"
         assert len(host.flights) < host.facts.slots + host.facts.look_ahead, f"node {host.number} is overfull"
+        if isinstance(self.strategy, Fleet):
+            assert len(host.flights) < self.strategy.room(host.number), f"node {host.number} is to rest"
+        if self.stopped is not None:
+            return
+        spell = self._spell(host)
         lease = self.leases[row] = self.leases.get(row, 0) + 1
         flight = self._make_flight(row, lease, host)
         self.flights[row] = host.flights[row] = flight
         if not host.is_up:
             self.at(self.now, self.end, flight, "transient")  # sent before the loss of the node was known
+        elif spell is not None:
+            self._doom(flight, spell)
         else:
             host.put(flight, self.now)
             self._watch(host.device)
@@ -270,7 +319,12 @@ class _Simulation:
             return Flight(row, lease, self.now, host, span)
         return Flight(row, lease, self.now, host, span * mishap.part, mishap.kind, mishap.late)
 
-    def end(self, flight: Flight, kind: str) -> None:
+    def _doom(self, flight: Flight, spell: Spell) -> None:
+        """The attempt will end as the spell says; what it would have been doesn't happen."""
+        flight.is_live, flight.late = True, spell.late
+        self.at(self.now + spell.after, self.end, flight, spell.kind, spell.retry_after)
+
+    def end(self, flight: Flight, kind: str, retry_after: float | None = None) -> None:
         """An attempt comes to the end that was foreseen for it, unless its node was lost before."""
         if not flight.is_live:
             return
@@ -281,7 +335,7 @@ class _Simulation:
             return
         self._vacate(flight)
         if kind:
-            self._fail(flight, kind)
+            self._fail(flight, kind, retry_after)
         else:
             self._note(flight, "answered")
             self.answered.add(flight.row)
@@ -302,9 +356,10 @@ class _Simulation:
         flight.host.take(flight, self.now)
         self._watch(flight.host.device)
 
-    def _fail(self, flight: Flight, kind: str) -> None:
+    def _fail(self, flight: Flight, kind: str, retry_after: float | None = None) -> None:
         self._note(flight, "failed", kind)
-        self.deliver(Failed(self.now, flight.row, flight.host.number, flight.lease, kind))
+        node, lease = flight.host.number, flight.lease
+        self.deliver(Failed(self.now, flight.row, node, lease, kind, retry_after=retry_after))
 
     def _finished(self, flight: Flight) -> Finished:
         tokens = self.rows[flight.row].tokens

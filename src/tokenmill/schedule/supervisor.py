@@ -6,9 +6,12 @@ go; the supervisor decides which rows arrive again and which nodes it may see.
 Crashes: when an engine's process dies, any of the rows in flight there may have killed it. All become suspects. The
 node is hidden from the inner strategy and, once up again, answers its suspects one at a time. Only a row that was
 alone in flight at a crash is charged; so among many rows a poisonous one costs exactly itself. A suspect that ends
-in another way than a crash is cleared. When the node stays lost, its suspects go to another node, which is hidden
-and drained first. Hidden means that the inner strategy was told `NodeLost`; it hears of the end of a suspect only
-when that is decided, so `Sequential` stays sequential.
+in another way than a crash is cleared. When the node stays lost, or rests (`Resized` to no slots), its suspects go to
+another node, which is hidden and drained first. Hidden means that the inner strategy was told `NodeLost`; it hears of
+the end of a suspect only when that is decided, so `Sequential` stays sequential.
+
+Retries: a failed row arrives again after its back-off, as soon as the purse pays for it. A failure that is laid on
+the node costs the row no attempt, for as often as the policy pardons it.
 
 Memory: 8 bytes a row, and a small object for each row that has failed and isn't final yet.
 """
@@ -28,12 +31,15 @@ from tokenmill.event import (
     Event,
     Failed,
     Finished,
+    FirstToken,
     NodeLost,
     NodeUp,
+    Paced,
+    Resized,
     SetAside,
-    WakeAt,
     Woke,
 )
+from tokenmill.schedule.alarm import Alarm
 from tokenmill.schedule.retry import Purse, RetryPolicy
 from tokenmill.schedule.strategy import Strategy
 
@@ -43,10 +49,11 @@ UP, CRASHING, DOWN = "up", "crashing", "down"
 class _Trouble:
     """What a row that failed has on its account; events up to `lease` are void."""
 
-    __slots__ = ("charges", "failures", "lease")
+    __slots__ = ("charges", "failures", "lease", "pardons")
 
     def __init__(self) -> None:
         self.failures = 0
+        self.pardons = 0
         self.charges = 0
         self.lease = -1
 
@@ -54,16 +61,23 @@ class _Trouble:
 class _Ward:
     """A node from one `NodeUp` to the next. A row in flight points at its ward, so old ends count nothing."""
 
-    __slots__ = ("alone", "deadline", "in_flight", "is_shown", "state", "suspects", "up")
+    __slots__ = ("alone", "deadline", "in_flight", "is_shown", "look_ahead", "node", "slots", "state", "suspects")
 
     def __init__(self, up: NodeUp) -> None:
-        self.up = up
+        self.node = up.node
+        self.slots = up.slots
+        self.look_ahead = up.look_ahead
         self.state = UP
         self.is_shown = False  # the inner strategy knows that it is up
         self.in_flight = 0
         self.suspects: deque[int] = deque()
         self.alone: int | None = None  # the suspect in flight
         self.deadline = 0.0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes a request at this moment."""
+        return self.state == UP and self.slots > 0
 
 
 class Supervisor:
@@ -81,7 +95,7 @@ class Supervisor:
         self._retries: list[tuple[float, int]] = []  # due, row
         self._deadlines: list[tuple[float, int]] = []  # due, node whose suspects move
         self._orphans: deque[int] = deque()  # suspects without a node
-        self._armed: float | None = None
+        self._alarm = Alarm()
         self._actions: list[Action] = []
 
     def on_event(self, event: Event, /) -> list[Action]:
@@ -96,10 +110,20 @@ class Supervisor:
                 self._came_up(event)
             case NodeLost():
                 self._lost(event)
+            case Resized():
+                self._resized(event)
+            case FirstToken() | Paced():
+                if self._is_known_inside(event):
+                    self._forward(event)
             case Woke(time=time):
-                self._woke(time)
+                self._alarm.rang(time)
+                self._forward(event)
+                self._retry_the_due(time)
+                self._move_the_overdue(time)
+            case _:
+                self._forward(event)
         if self._retries or self._deadlines:
-            self._arm()
+            self._arm(event.time)
         return self._actions
 
     def _forward(self, event: Event) -> None:
@@ -124,7 +148,7 @@ class Supervisor:
         row = event.row
         ward = self._flying.get(row)
         trouble = self._troubles.get(row)
-        if ward is None or ward.up.node != event.node or (trouble and event.lease <= trouble.lease):
+        if ward is None or ward.node != event.node or (trouble and event.lease <= trouble.lease):
             return
         del self._flying[row]
         ward.in_flight -= 1
@@ -135,6 +159,7 @@ class Supervisor:
             case Finished():
                 self._purse.earn()
                 self._troubles.pop(row, None)
+                self._retry_the_due(event.time)
                 self._forward(event)
             case Failed(kind="crash"):
                 self._crashed(event, ward)
@@ -147,25 +172,27 @@ class Supervisor:
 
     def _failed(self, event: Failed) -> None:
         trouble = self._trouble(event)
-        trouble.failures += 1
+        if event.node_at_fault and trouble.pardons < self._policy.pardons:
+            trouble.pardons += 1
+        else:
+            trouble.failures += 1
         if event.kind not in RETRYABLE_KINDS:
             self._set_aside(event.row, event.kind, event.message or event.kind)
         elif trouble.failures > self._policy.retries:
-            self._set_aside(event.row, event.kind, f"failed {trouble.failures} times, last with: {_last(event)}")
-        elif not self._purse.spend():
-            self._set_aside(event.row, event.kind, f"the retries of this run are spent, failed with: {_last(event)}")
+            self._set_aside(event.row, event.kind, _spent(event, trouble))
         else:
-            heappush(self._retries, (event.time + self._purse.back_off(trouble.failures), event.row))
+            wait = self._purse.back_off(trouble.failures + trouble.pardons)
+            heappush(self._retries, (event.time + wait, event.row))
         self._forward(event)
 
     def _cancelled(self, event: Cancelled, is_suspect: bool) -> None:
-        """The row is as if it had not been sent: first of those that wait, before its place is filled."""
+        """The row is as if it had not been sent: first of those that wait, and not charged."""
         self._trouble(event)
         if is_suspect:
             self._wards[event.node].suspects.appendleft(event.row)
         else:
-            self._arrive_again(event.row, event.time)
             self._forward(event)
+            self._arrive_again(event.row, event.time)
 
     def _crashed(self, event: Failed, ward: _Ward) -> None:
         home = self._wards[event.node]
@@ -198,7 +225,21 @@ class Supervisor:
             ward.suspects.extend(earlier.suspects)
         ward.suspects.extend(self._orphans)
         self._orphans.clear()
+        self._purse.widen(sum(each.slots for each in self._wards.values()))
         self._settle(ward, event.time)
+
+    def _resized(self, event: Resized) -> None:
+        """A node without slots rests: it gets no suspects either, and is shown again when it has slots."""
+        ward = self._wards.get(event.node)
+        if ward is None or ward.state == DOWN:
+            return
+        ward.slots, ward.look_ahead = event.slots, event.look_ahead
+        if ward.is_shown:
+            self._forward(event)
+        elif ward.slots:
+            self._settle(ward, event.time)
+        elif ward.suspects:
+            self._await_return(ward, event.time)
 
     def _lost(self, event: NodeLost) -> None:
         ward = self._wards.get(event.node)
@@ -209,41 +250,51 @@ class Supervisor:
         if ward.suspects:
             self._await_return(ward, event.time)
 
+    def _is_known_inside(self, event: FirstToken | Paced) -> bool:
+        """True for the present attempt of a row that the inner strategy sent."""
+        ward = self._flying.get(event.row)
+        if ward is None or not ward.is_shown or ward.node != event.node:
+            return False
+        trouble = self._troubles.get(event.row)
+        return trouble is None or event.lease > trouble.lease
+
     def _hide(self, ward: _Ward, time: float) -> None:
         if ward.is_shown:
             ward.is_shown = False
-            self._forward(NodeLost(time, ward.up.node))
+            self._forward(NodeLost(time, ward.node))
 
     def _quarantine(self, ward: _Ward, rows: list[int], time: float) -> None:
         """Has the node answer these rows one at a time, as soon as nothing else runs there."""
         ward.suspects.extend(rows)
         self._hide(ward, time)
-        if ward.state == DOWN:
+        if ward.state == DOWN or not ward.slots:
             self._await_return(ward, time)
         self._settle(ward, time)
 
     def _settle(self, ward: _Ward, time: float) -> None:
         """Starts the next suspect on a hidden node that has run empty, or shows the node when there is none left."""
-        if ward.in_flight or ward.state != UP or self._wards[ward.up.node] is not ward:
+        if ward.in_flight or not ward.is_usable or self._wards[ward.node] is not ward:
             return
         if ward.suspects:
             row = ward.alone = ward.suspects.popleft()
             self._flying[row] = ward
             ward.in_flight = 1
-            self._actions.append(Dispatch(row, ward.up.node))
+            self._actions.append(Dispatch(row, ward.node))
         elif not ward.is_shown:
             ward.is_shown = True
-            up = ward.up
-            self._forward(NodeUp(time, up.node, up.slots, up.look_ahead))
+            self._forward(NodeUp(time, ward.node, ward.slots, ward.look_ahead))
 
     def _await_return(self, ward: _Ward, time: float) -> None:
         ward.deadline = time + self._policy.patience
-        heappush(self._deadlines, (ward.deadline, ward.up.node))
+        heappush(self._deadlines, (ward.deadline, ward.node))
 
-    def _woke(self, time: float) -> None:
-        self._armed = None
-        while self._retries and self._retries[0][0] <= time:
+    def _retry_the_due(self, time: float) -> None:
+        """Lets the rows whose back-off is over arrive again, as many as the purse pays for."""
+        while self._retries and self._retries[0][0] <= time and self._purse.spend(time):
             self._arrive_again(heappop(self._retries)[1], time)
+
+    def _move_the_overdue(self, time: float) -> None:
+        """Takes the suspects off nodes that stayed away for longer than patience lasts."""
         while self._deadlines and self._deadlines[0][0] <= time:
             deadline, node = heappop(self._deadlines)
             if self._is_awaited(deadline, node):
@@ -253,27 +304,33 @@ class Supervisor:
             self._rehome(time)
 
     def _rehome(self, time: float) -> None:
-        """Gives suspects whose node stays lost to the node that runs empty soonest; without one they wait."""
-        up = [ward for ward in self._wards.values() if ward.state == UP]
-        if up:
+        """Gives suspects whose node stays away to the node that runs empty soonest; without one they wait."""
+        usable = [ward for ward in self._wards.values() if ward.is_usable]
+        if usable:
             rows = list(self._orphans)
             self._orphans.clear()
-            self._quarantine(min(up, key=lambda ward: (ward.in_flight / ward.up.slots, ward.up.node)), rows, time)
+            self._quarantine(min(usable, key=lambda ward: (ward.in_flight / ward.slots, ward.node)), rows, time)
 
-    def _arm(self) -> None:
+    def _arm(self, time: float) -> None:
         """Asks to be woken for the earliest wait, unless that was asked already."""
         while self._deadlines and not self._is_awaited(*self._deadlines[0]):
             heappop(self._deadlines)
-        due = min((waits[0][0] for waits in (self._retries, self._deadlines) if waits), default=None)
-        if due is not None and (self._armed is None or due < self._armed):
-            self._armed = due
-            self._actions.append(WakeAt(due))
+        waits = [self._deadlines[0][0]] if self._deadlines else []
+        if self._retries:
+            waits.append(max(self._retries[0][0], self._purse.next(time)))
+        if waits:
+            self._actions += self._alarm.set(min(waits))
 
     def _is_awaited(self, deadline: float, node: int) -> bool:
-        """False for the deadline of a node that came back, or was lost again since."""
+        """False for the deadline of a node that came back, or went away again since."""
         ward = self._wards[node]
-        return ward.state == DOWN and ward.deadline == deadline
+        return not ward.is_usable and ward.deadline == deadline
 
 
 def _last(event: Failed) -> str:
     return f"{event.kind}: {event.message}" if event.message else event.kind
+
+
+def _spent(event: Failed, trouble: _Trouble) -> str:
+    times = trouble.failures + trouble.pardons
+    return f"failed {times} times, last with: {_last(event)}"
