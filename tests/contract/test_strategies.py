@@ -9,17 +9,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedule.stories import arrive, cancelled, failed, fleets, numbered, play, scripts, sent, up, workloads
-from tokenmill.event import Dispatched, Failed, FirstToken, NodeLost, Woke
-from tokenmill.schedule import ORDERS, STRATEGIES, RetryPolicy, Strategy, Supervisor, make
+from schedule.crowd import Crowd, upheavals
+from schedule.stories import (
+    arrive,
+    cancelled,
+    failed,
+    finished,
+    fleets,
+    numbered,
+    play,
+    resized,
+    scripts,
+    sent,
+    up,
+    workloads,
+)
+from tokenmill.event import NODE_KINDS, Dispatched, Failed, FirstToken, NodeLost, Paced, Woke
+from tokenmill.schedule import ORDERS, STRATEGIES, Fleet, RetryPolicy, Strategy, Supervisor, make
 from tokenmill.schedule.simulate import Faults, Outage, SimNode, SimRow, Simulated, simulate
 
 
-def _inside(build: Callable[[], Supervisor]) -> Strategy:
-    return build().inner
+def _inside(build: Callable[[], Fleet]) -> Strategy:
+    supervisor = build().inner
+    assert isinstance(supervisor, Supervisor)
+    return supervisor.inner
 
 
-#: Every way to build a strategy, with failure policy around it.
+#: Every way to build a strategy, with failure policy and the states of nodes around it.
 MADE = {f"{strategy}, {order}": partial(make, strategy, order) for strategy in STRATEGIES for order in ORDERS}
 MADE["static in blocks"] = partial(make, "static", block_of=20)
 #: The same without failure policy: what the rules of `Strategy` ask of them alone.
@@ -70,9 +86,9 @@ def test_other_events_change_nothing(build: Build) -> None:
     strategy = build()
     play(strategy, *arrive(0, 1, 2), up(0))
 
-    noise = [Dispatched(0.0, 0, 0, 1), FirstToken(0.5, 0, 0, 1), Woke(0.7)]
+    noise = [Dispatched(0.0, 0, 0, 1), FirstToken(0.5, 0, 0, 1), Paced(0.6, 0, 0, 1, 4), Woke(0.7), resized(9)]
 
-    assert play(strategy, *noise) == [[], [], []]
+    assert play(strategy, *noise) == [[]] * 5
 
 
 @both
@@ -124,6 +140,63 @@ def test_a_node_that_joins_is_used(build: Build) -> None:
     assert used == {0} if in_one_row else used == {0, 1}
 
 
+@both
+def test_more_slots_are_filled_at_once(build: Build) -> None:
+    """A node that grows gets rows in the same breath, unless only one row may run at a time."""
+    strategy = build()
+    play(strategy, *arrive(*range(20)))
+    first = len(sent(strategy.on_event(up(0, slots=2))))
+
+    grown = [len(sent(each)) for each in play(strategy, resized(0, 3), resized(0, 3, look_ahead=1))]
+
+    assert grown == ([0, 0] if first == 1 else [1, 1])
+
+
+@both
+def test_a_node_that_shrinks_runs_out_first(build: Build) -> None:
+    """What runs on a node with fewer slots goes on, and nothing is sent before it has room."""
+    strategy = build()
+    play(strategy, *arrive(*range(20)))
+    running = [row for row, _ in sent(strategy.on_event(up(0, slots=4)))]
+
+    assert strategy.on_event(resized(0, 1)) == []
+    ends = [sent(strategy.on_event(finished(row))) for row in running]
+    assert [len(rows) for rows in ends] == [0] * (len(running) - 1) + [1]
+
+
+@both
+def test_a_node_without_slots_is_not_there(build: Build) -> None:
+    """Nothing is sent to it, its waiting rows go to the others, and it takes part again once it has slots."""
+    strategy = build()
+    play(strategy, *arrive(*range(20)))
+    first = [sent(strategy.on_event(up(node))) for node in (0, 1)]
+    strategy.on_event(resized(0, 0))
+
+    gone = sent(strategy.on_event(finished(first[0][0][0], 0)))
+    if not first[1]:  # one row at a time
+        assert [node for _, node in gone] == [1]
+        return
+    [(row, node)] = first[1]
+    for _ in range(10):
+        assert (gone, node) == ([], 1)
+        [(row, node)] = sent(strategy.on_event(finished(row, 1)))
+    assert [node for _, node in sent(strategy.on_event(resized(0, 1)))] == [0]
+
+
+@both
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_places_hold_whatever_happens_to_nodes(build: Build, data: st.DataObject) -> None:
+    """Nodes come, go and change their slots at any time: no place is used twice, no row is lost or repeated."""
+    crowd = Crowd(build())
+
+    for upheaval in data.draw(upheavals()):
+        crowd.suffer(*upheaval)
+    crowd.calm_down()
+
+    assert crowd.ended == crowd.arrived
+
+
 @supervised
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
@@ -145,12 +218,12 @@ def test_no_row_is_lost_repeated_or_starved(build: Build, data: st.DataObject) -
 
 
 def _check_retries(result: Simulated) -> None:
-    """No row fails more often than policy allows, crashes apart."""
+    """No row fails more often than policy allows, apart from crashes and what says nothing of the row."""
     failures: dict[int, int] = {}
     for attempt in result.attempts:
-        if attempt.outcome == "failed" and attempt.kind != "crash":
+        if attempt.outcome == "failed" and attempt.kind not in ("crash", *NODE_KINDS):
             failures[attempt.row] = failures.get(attempt.row, 0) + 1
-    assert max(failures.values(), default=0) <= RetryPolicy().retries + 1
+    assert max(failures.values(), default=0) <= RetryPolicy().retries + 1 + RetryPolicy().pardons
 
 
 def _check_replay(fresh: Strategy, result: Simulated) -> None:
