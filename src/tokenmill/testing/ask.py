@@ -24,6 +24,8 @@ class NativeOptions(Struct):
     num_predict: int | None = None
     stop: list[str] | str | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
     seed: int | None = None
 
 
@@ -59,6 +61,9 @@ class OpenAIBody(Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stop: list[str] | str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
     n: int | None = None
 
 
@@ -84,6 +89,11 @@ class Ask(Struct, kw_only=True):
     think: bool = False
     tools: bool = False
     images: bool = False
+    messages: tuple[tuple[str, str], ...] = ()
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
 
 
 class BadBody(TokenmillError):
@@ -119,6 +129,11 @@ def read_native(body: bytes, *, chat: bool) -> Ask:
         think=bool(asked.think),
         tools=bool(asked.tools),
         images=bool(asked.images),
+        messages=tuple((turn.role, plain(turn)) for turn in given),
+        temperature=0.8 if options.temperature is None else options.temperature,
+        top_p=0.9 if options.top_p is None else options.top_p,
+        top_k=40 if options.top_k is None else options.top_k,
+        seed=options.seed,
     )
 
 
@@ -145,6 +160,10 @@ def read_openai(body: bytes, *, chat: bool) -> Ask:
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         stop=marks(asked.stop),
         include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
+        messages=tuple((turn.role, plain(turn)) for turn in asked.messages or ()),
+        temperature=1.0 if asked.temperature is None else asked.temperature,
+        top_p=1.0 if asked.top_p is None else asked.top_p,
+        seed=asked.seed,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from tokenmill.testing.answer import Said
 from tokenmill.testing.ask import Ask
-from tokenmill.testing.connection import Connection
+from tokenmill.testing.connection import Connection, Sender
 from tokenmill.testing.fault import AnyFault
 from tokenmill.testing.player import Player
+from tokenmill.testing.relay import Honest, Relay
 from tokenmill.testing.ticker import Ticker
 from tokenmill.testing.voice import Timing, Voice
 from tokenmill.testing.wire import Wire
@@ -20,9 +22,14 @@ class Ground(Protocol):
     loop: asyncio.AbstractEventLoop
     ticker: Ticker
     number: int
+    honest: Honest | None
 
     def wire_for(self, exchange: Exchange) -> Wire:
         """What is to be sent; asked for when work begins."""
+        ...
+
+    def wire_of(self, exchange: Exchange, said: Said) -> Wire:
+        """What is to be sent of an answer that an engine made."""
         ...
 
     def left(self, exchange: Exchange, *, cancelled: bool) -> None:
@@ -34,9 +41,10 @@ class Exchange:
     """Holds a place in the line and, once started, on the device; gives both up when it is over."""
 
     __slots__ = (
+        "_connection",
         "_in_device",
-        "_is_over",
         "_player",
+        "_sender",
         "_timer",
         "arrived",
         "ask",
@@ -63,9 +71,11 @@ class Exchange:
         self.timing = Timing()
         self.tokens = 0
         self.arrived = ground.loop.time()
+        self._connection = connection
         self._player = Player(connection, ground.ticker, self._sent)
+        self._sender: Sender = self._player
         self._timer: asyncio.TimerHandle | None = None
-        self._in_device = self._is_over = False
+        self._in_device = False
 
     def start(self, ready: float, slow: float) -> None:
         """A slot is free; work may begin at `ready`, when the model is loaded."""
@@ -76,17 +86,31 @@ class Exchange:
             self._begin()
 
     def resume(self) -> None:
-        self._player.resume()
+        self._sender.resume()
 
     def abandon(self) -> None:
         """The client is gone, whether this waits or is being sent."""
-        self._player.abandon()
+        self._sender.abandon()
 
     def _begin(self) -> None:
         self._timer = None
         self._in_device = True
         self.ground.ticker.join(self.ground.number)
-        self._player.play(self.ground.wire_for(self))
+        honest = self.ground.honest
+        if honest is None:
+            self._player.play(self.ground.wire_for(self))
+        else:
+            self._sender = relay = Relay(self._connection, self.voice, self.ask, self.timing, self._relayed)
+            relay.play(honest, self._finish if self.fault is not None else None)
+
+    def _finish(self, said: Said) -> None:
+        """Sends the engine's whole answer with the fault done to it."""
+        self._sender = self._player
+        self._player.play(self.ground.wire_of(self, said))
+
+    def _relayed(self, tokens: int, cancelled: bool) -> None:
+        self.tokens = tokens
+        self._sent(cancelled)
 
     def _sent(self, cancelled: bool) -> None:
         if self._timer is not None:

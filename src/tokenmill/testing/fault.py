@@ -19,8 +19,9 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     """What all faults share: to which requests they happen.
 
     `match`: a regular expression found in the prompt. `share`: part of the requests, 0 to 1. `numbers`: these requests
-    only. `after`, `until`: seconds since the server started. `times`: the first attempts at each prompt only. `path`: a
-    regular expression found in the path; left out, the fault happens to requests for text alone.
+    only, counted from 1. `after`, `until`: seconds since the server started. `times`: the first attempts at each prompt
+    only. `path`: a regular expression found in the path; left out, the fault happens to requests for text alone. Other
+    requests have no prompt, and are numbered path by path.
     """
 
     match: str = ""
@@ -221,4 +222,34 @@ class Down(Fault, frozen=True, kw_only=True, tag="down"):
     seconds: float = 1.0
 
 
-AnyFault = Silent | Reset | Close | Unfinished | Body | Status | Late | Down
+AnyFault = (
+    Silent
+    | Trickle
+    | KeepAlive
+    | Reset
+    | Close
+    | Unfinished
+    | WrongLength
+    | WrongChunk
+    | Crumbs
+    | GzipBomb
+    | HugeBody
+    | HugeHeader
+    | EndlessHeaders
+    | Body
+    | Status
+    | Redirect
+    | Late
+    | Slow
+    | Swapped
+    | Surplus
+    | PromptCut
+    | Finish
+    | Empty
+    | ReasoningOnly
+    | ToolCall
+    | Say
+    | Loop
+    | NoUsage
+    | Down
+)

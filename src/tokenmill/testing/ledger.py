@@ -7,6 +7,7 @@ from collections import Counter, deque
 from msgspec import Struct
 
 from tokenmill.testing.connection import Heard
+from tokenmill.testing.fault import AnyFault
 
 TRAIL = 20_000
 KEPT = 200
@@ -62,7 +63,7 @@ class Ledger:
         self.state = State(name=name, url="", up=False)
         self.prompts: dict[str, Tally] = {}
         self.heard: deque[tuple[Heard, str]] = deque(maxlen=KEPT)
-        self._paths: Counter[str] = Counter()
+        self.paths: Counter[str] = Counter()
         self._authorizations: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._running_seconds: Counter[int] = Counter()
@@ -73,7 +74,7 @@ class Ledger:
     def hear(self, heard: Heard, authorization: str) -> None:
         """A request of any kind came; `authorization` is `none`, `right`, `wrong` or `unasked`, never the key."""
         self.state.requests += 1
-        self._paths[heard.path] += 1
+        self.paths[heard.path] += 1
         self.heard.append((heard, authorization))
         self._authorizations[authorization] += 1
 
@@ -99,15 +100,16 @@ class Ledger:
             found = self.prompts[prompt] = Tally()
         return found
 
-    def fault(self, kind: str) -> None:
+    def fault(self, fault: AnyFault) -> None:
+        """A fault happened to a request."""
         self.state.faulted += 1
-        self._faults[kind] += 1
+        self._faults[str(type(fault).__struct_config__.tag)] += 1
 
     def read(self, now: float) -> State:
         """The counts up to now."""
         state = self.state
         self.occupy(now, state.running, state.waiting)
-        state.by_path, state.by_authorization = dict(self._paths), dict(self._authorizations)
+        state.by_path, state.by_authorization = dict(self.paths), dict(self._authorizations)
         state.faults = dict(self._faults)
         state.running_seconds, state.waiting_seconds = dict(self._running_seconds), dict(self._waiting_seconds)
         state.trail = list(self._trail)

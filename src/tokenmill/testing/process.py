@@ -26,7 +26,9 @@ async def serve(script: Script, tell: Callable[[str], None], *, until_input_ends
             ticker = Ticker(behaviour.curve, loop)
         else:
             ticker = shared.setdefault(behaviour.device, Ticker(behaviour.curve, loop))
-        sites[behaviour.name] = Site(behaviour, number, ticker, attempts)
+        sites[behaviour.name] = site = Site(behaviour, number, ticker, attempts)
+        if behaviour.honest:
+            await site.be_honest()
     control = Listener(ControlDoor(sites), "127.0.0.1", 0)
     listeners = [*(site.listener for site in sites.values()), control]
     for listener in listeners:
@@ -42,3 +44,6 @@ async def serve(script: Script, tell: Callable[[str], None], *, until_input_ends
     finally:
         for listener in listeners:
             listener.go_down()
+        for site in sites.values():
+            if site.honest is not None:
+                await site.honest.close()

@@ -11,7 +11,7 @@ from tokenmill.testing import ollama_api, openai_api
 from tokenmill.testing.behaviour import Behaviour
 from tokenmill.testing.connection import Heard
 from tokenmill.testing.line import Loaded
-from tokenmill.testing.voice import Reply, reply_bytes, reply_json
+from tokenmill.testing.voice import Reply, Voice, reply_bytes, reply_json
 
 #: Path of a request for text, its API, and whether it is a chat.
 TEXTS = {
@@ -26,6 +26,13 @@ LISTINGS = ("/", "/api/version", "/api/tags", "/api/ps", "/v1/models")
 def api_of(path: str) -> str | None:
     """The API a path belongs to; None for the root, which any server has."""
     return "ollama" if path.startswith("/api/") else "openai" if path.startswith("/v1/") else None
+
+
+def voice_of_path(path: str) -> Voice:
+    """The words of the API of a path, for faults of requests that ask for no text."""
+    if api_of(path) == "ollama":
+        return ollama_api.NativeVoice("", chat=True)
+    return openai_api.OpenAIVoice("", chat=True, include_usage=False)
 
 
 def is_known(behaviour: Behaviour, model: str) -> bool:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import time
 from collections import Counter
 
+from tokenmill.errors import TokenmillError
 from tokenmill.testing import ollama_api, openai_api, routes
+from tokenmill.testing.allowance import Allowances
+from tokenmill.testing.answer import Said
 from tokenmill.testing.ask import Ask, BadBody, read_native, read_openai, seconds
 from tokenmill.testing.behaviour import Behaviour, Change, changed
 from tokenmill.testing.choose import Chooser
-from tokenmill.testing.compose import reply_to, say
+from tokenmill.testing.compose import reply_to
 from tokenmill.testing.connection import Connection, Heard
 from tokenmill.testing.control import PREFIX, controlled
 from tokenmill.testing.exchange import Exchange
-from tokenmill.testing.fault import AnyFault, Down
+from tokenmill.testing.fault import AnyFault, Down, Slow
 from tokenmill.testing.ledger import Ledger
 from tokenmill.testing.line import Line, Loaded
 from tokenmill.testing.listener import Listener, security_of
 from tokenmill.testing.player import Player
+from tokenmill.testing.relay import Honest
 from tokenmill.testing.spoil import at_once, spoiled
+from tokenmill.testing.spoil_answer import answer, twisted
 from tokenmill.testing.ticker import Ticker
 from tokenmill.testing.timeline import Timeline
 from tokenmill.testing.voice import Reply, Voice, reply_bytes, reply_json
@@ -40,18 +46,34 @@ class Site:
         self.ledger = Ledger(behaviour.name, self.started)
         self.line = Line(behaviour.slots, behaviour.queue, behaviour.load)
         self.listener = Listener(self, behaviour.address, behaviour.port, security_of(behaviour))
+        self.honest: Honest | None = None
         self._attempts = attempts
+        self._last_prompt = ""
+        self._limits: tuple[int | None, int | None] = (None, None)
+        self._allowances = Allowances(None, None, self.started)
         self._timeline = Timeline(behaviour.change, self.loop, self.change)
         self.adopt(behaviour)
         if behaviour.loaded:
             model, room = ollama_api.tagged(behaviour.models[0]), behaviour.default_context
             self.line.loaded = Loaded(model, min(room, behaviour.context), self.started, None)
 
+    async def be_honest(self) -> None:
+        """Lets the engine that the behaviour names answer, within its own context and under its own digest."""
+        self.honest = Honest(self.behaviour)
+        facts = await self.honest.open()
+        context = facts.context or self.behaviour.context
+        known = {"context": context, "default_context": context, "digest": facts.digest, "loaded": True}
+        self.adopt(changed(self.behaviour, known))
+        self.line.loaded = Loaded(ollama_api.tagged(self.behaviour.models[0]), context, self.loop.time(), None)
+
     def adopt(self, behaviour: Behaviour) -> None:
         """Behaves like this from now on; what runs, goes on."""
         self.behaviour = behaviour
         self._chooser = Chooser(behaviour.fault, behaviour.seed, behaviour.name)
         self._key = None if behaviour.key is None else f"Bearer {behaviour.key}".encode()
+        limits = (behaviour.requests_per_minute, behaviour.tokens_per_minute)
+        if limits != self._limits:
+            self._limits, self._allowances = limits, Allowances(*limits, self.loop.time())
         self.line.slots, self.line.queue, self.line.load = behaviour.slots, behaviour.queue, behaviour.load
         if behaviour.device is None:
             self.ticker.bend(behaviour.curve)
@@ -86,7 +108,7 @@ class Site:
         if authorization == "wrong" or (authorization == "none" and self._key is not None):
             connection.reply(refused_key(heard))
         elif found is None or found[0] not in self.behaviour.apis:
-            connection.reply(routes.listing(self.behaviour, heard, self._held))
+            self._listing(connection, heard)
         elif heard.method != "POST":
             connection.reply(routes.wrong_method())
         else:
@@ -98,9 +120,10 @@ class Site:
         while (started := self.line.next(now)) is not None:
             exchange, ready, is_loading = started
             assert isinstance(exchange, Exchange), "only exchanges wait in the line"
+            fault = exchange.fault
             self.ledger.state.loads += is_loading
             exchange.timing.load = max(ready - now, self.behaviour.warm_load)
-            exchange.start(ready, self.behaviour.slow)
+            exchange.start(ready, self.behaviour.slow * (fault.factor if isinstance(fault, Slow) else 1))
         self.ledger.occupy(now, len(self.line.running), len(self.line.waiting))
 
     def left(self, exchange: Exchange, *, cancelled: bool) -> None:
@@ -119,11 +142,37 @@ class Site:
 
     def wire_for(self, exchange: Exchange) -> Wire:
         """What answers an exchange; asked for when its work begins."""
-        ask = exchange.ask
-        said = say(self.behaviour, ask, ask.prompt)
+        said = answer(exchange.fault, self.behaviour, exchange.ask, self._last_prompt)
+        self._last_prompt = exchange.ask.prompt
+        return self._worded(exchange, said)
+
+    def wire_of(self, exchange: Exchange, said: Said) -> Wire:
+        """What is sent of an answer that an engine made."""
+        return self._worded(exchange, twisted(exchange.fault, exchange.ask, said))
+
+    def _worded(self, exchange: Exchange, said: Said) -> Wire:
         exchange.tokens = said.tokens
-        reply = reply_to(ask, exchange.voice, said, self.behaviour, exchange.timing, exchange.arrived)
-        return spoiled(exchange.fault, reply, exchange.voice)
+        reply = reply_to(exchange.ask, exchange.voice, said, self.behaviour, exchange.timing, exchange.arrived)
+        if self._allowances and exchange.ask.api == "openai":
+            reply.headers = self._allowances.headers(self.loop.time())
+        return spoiled(exchange.fault, reply, exchange.voice, exchange.ask.prompt)
+
+    def _listing(self, connection: Connection, heard: Heard) -> None:
+        """Answers what asks for no text, by its fault if there is one."""
+        reply = routes.listing(self.behaviour, heard, self._held)
+        number = self.ledger.paths[heard.path]
+        fault = self._chooser.for_listing(heard.path, number, self.loop.time() - self.started)
+        if fault is None:
+            connection.reply(reply)
+            return
+        self.ledger.fault(fault)
+        voice = routes.voice_of_path(heard.path)
+        if isinstance(fault, Down):
+            self.listener.go_down(fault.seconds)
+        else:
+            play(
+                connection, at_once(fault, voice, heard, self.listener.url) or spoiled(fault, reply, voice, heard.path)
+            )
 
     def _text(self, connection: Connection, heard: Heard, api: str, chat: bool) -> None:
         try:
@@ -139,16 +188,16 @@ class Site:
         if reply is not None:
             connection.reply(reply)
             return
-        fault = self._count(ask)
+        fault = self._count(heard.path, ask)
         voice = voice_for(ask)
         if isinstance(fault, Down):
             self.listener.go_down(fault.seconds)
-        elif fault is not None and (wire := at_once(fault, voice, heard)) is not None:
+        elif fault is not None and (wire := at_once(fault, voice, heard, self.listener.url)) is not None:
             play(connection, wire)
         else:
             self._admit(connection, heard.path, Exchange(self, connection, ask, voice, fault, keep))
 
-    def _count(self, ask: Ask) -> AnyFault | None:
+    def _count(self, path: str, ask: Ask) -> AnyFault | None:
         """Counts a request for text and draws its fault."""
         state, tally = self.ledger.state, self.ledger.tally(ask.prompt)
         state.asked += 1
@@ -156,9 +205,9 @@ class Site:
         tally.attempts += 1
         self._attempts[ask.prompt] += 1
         age = self.loop.time() - self.started
-        fault = self._chooser.choose(ask.prompt, self._attempts[ask.prompt], state.asked, age)
+        fault = self._chooser.for_text(path, ask.prompt, self._attempts[ask.prompt], state.asked, age)
         if fault is not None:
-            self.ledger.fault(str(type(fault).__struct_config__.tag))
+            self.ledger.fault(fault)
             tally.faults += 1
         return fault
 
@@ -166,19 +215,34 @@ class Site:
         """Lets an exchange wait for a slot, unless its prompt or the queue is too long."""
         reply = self._fit(exchange, path)
         if reply is None and not self.line.has_room:
-            self.ledger.state.refused += 1
             reply = routes.error(path, 503, BUSY)
+        if reply is None and self._allowances and exchange.ask.api == "openai":
+            reply = self._over_limit(exchange.ask, path)
         if reply is not None:
+            self.ledger.state.refused += 1
             connection.reply(reply)
             return
         connection.sender = exchange
         self.line.waiting.append(exchange)
         self.pump()
 
+    def _over_limit(self, ask: Ask, path: str) -> Reply | None:
+        """Refuses what is beyond the requests or tokens a minute."""
+        now = self.loop.time()
+        wait = self._allowances.take(now, len(ask.prompt.split()) + (ask.max_tokens or 0))
+        if wait <= 0:
+            return None
+        reply = routes.error(path, 429, "Rate limit reached, please slow down.", "rate_limit_exceeded")
+        reply.headers = [("retry-after", str(math.ceil(wait))), *self._allowances.headers(now)]
+        return reply
+
     def _fit(self, exchange: Exchange, path: str) -> Reply | None:
         """Refuses or cuts a prompt that is longer than the context, as each API does."""
         ask, behaviour = exchange.ask, self.behaviour
-        tokens = len(ask.prompt.split())
+        try:
+            tokens = len(ask.prompt.split()) if self.honest is None else self.honest.count(ask)
+        except TokenmillError as problem:
+            return routes.error(path, 400, str(problem))
         room = behaviour.default_context if ask.num_ctx is None else ask.num_ctx
         exchange.num_ctx = room = min(room, behaviour.context)
         exchange.model = ollama_api.tagged(ask.model)
