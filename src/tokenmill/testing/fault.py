@@ -253,3 +253,6 @@ AnyFault = (
     | NoUsage
     | Down
 )
+
+#: Faults after which the client has a right answer all the same, if it is patient and careful.
+HARMLESS = (Late, Slow, Crumbs, Trickle, Surplus, NoUsage, HugeHeader)

@@ -19,7 +19,7 @@ from tokenmill.testing.compose import reply_to
 from tokenmill.testing.connection import Connection, Heard
 from tokenmill.testing.control import PREFIX, controlled
 from tokenmill.testing.exchange import Exchange
-from tokenmill.testing.fault import AnyFault, Down, Slow
+from tokenmill.testing.fault import HARMLESS, AnyFault, Down, Slow
 from tokenmill.testing.ledger import Ledger
 from tokenmill.testing.line import Line, Loaded
 from tokenmill.testing.listener import Listener, security_of
@@ -49,6 +49,7 @@ class Site:
         self.honest: Honest | None = None
         self._attempts = attempts
         self._last_prompt = ""
+        self._is_pumping = False
         self._limits: tuple[int | None, int | None] = (None, None)
         self._allowances = Allowances(None, None, self.started)
         self._timeline = Timeline(behaviour.change, self.loop, self.change)
@@ -115,16 +116,21 @@ class Site:
             self._text(connection, heard, *found)
 
     def pump(self) -> None:
-        """Starts whoever may start."""
+        """Starts whoever may start; one that ends at once frees its slot for this same round."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
         now = self.loop.time()
         while (started := self.line.next(now)) is not None:
             exchange, ready, is_loading = started
             assert isinstance(exchange, Exchange), "only exchanges wait in the line"
             fault = exchange.fault
             self.ledger.state.loads += is_loading
+            self.ledger.occupy(now, len(self.line.running), len(self.line.waiting))
             exchange.timing.load = max(ready - now, self.behaviour.warm_load)
             exchange.start(ready, self.behaviour.slow * (fault.factor if isinstance(fault, Slow) else 1))
         self.ledger.occupy(now, len(self.line.running), len(self.line.waiting))
+        self._is_pumping = False
 
     def left(self, exchange: Exchange, *, cancelled: bool) -> None:
         """An exchange is over: count it and give its slot to the next."""
@@ -132,7 +138,7 @@ class Site:
         if cancelled:
             state.cancelled += 1
             tally.cancelled += 1
-        elif exchange.fault is None:
+        elif exchange.fault is None or isinstance(exchange.fault, HARMLESS):
             state.answered += 1
             state.output_tokens += exchange.tokens
             tally.answered += 1
