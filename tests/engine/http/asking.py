@@ -14,6 +14,7 @@ from tokenmill.engine.http.clocks import Clocks
 from tokenmill.engine.http.engine import ServerEngine
 from tokenmill.errors import EngineError
 from tokenmill.request import Chunk, Completion, Request, Sampling
+from tokenmill.testing import FaultServer, State
 
 T = TypeVar("T")
 #: Clocks short enough for a story and long enough for a busy machine.
@@ -85,3 +86,12 @@ def failure_of(engine: ServerEngine, request: Request | None = None) -> EngineEr
         return await failure(engine, request)
 
     return tell(engine, body)
+
+
+def settled(server: FaultServer) -> State:
+    """What the server saw once nothing runs there any more."""
+    for _ in range(2000):  # each look is a request, which takes the server a moment
+        state = server.state()
+        if state.running == state.waiting == 0:
+            return state
+    raise AssertionError(f"{state.running} still running, {state.waiting} waiting")

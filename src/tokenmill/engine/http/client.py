@@ -40,7 +40,6 @@ IDLE_SECONDS = 3.0
 DRAIN_SECONDS = 0.25
 #: A clock that runs out so many seconds late shows that this process stood still, not the node.
 STANDSTILL = 1.0
-NAMES_SECONDS = 10
 REQUEST_ID = "X-Request-Id"
 RATES = (
     ("requests", "X-RateLimit-Limit-Requests"),
@@ -57,8 +56,8 @@ class ForbiddenAddress(OSError):
 class GuardedResolver(AbstractResolver):
     """Resolves names, except to link-local and metadata addresses."""
 
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
+    def __init__(self, inner: AbstractResolver | None = None) -> None:
+        self._inner = inner or aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -87,7 +86,14 @@ class CleanConnector(aiohttp.TCPConnector):
 class Client:
     """Requests to one node, from one event loop."""
 
-    def __init__(self, place: str, address: Address, key: Key | None, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        place: str,
+        address: Address,
+        key: Key | None,
+        clocks: Clocks,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
         self.place = place
         self._key = key
         self._clocks = clocks
@@ -104,8 +110,8 @@ class Client:
             connector=CleanConnector(
                 limit=0,
                 keepalive_timeout=IDLE_SECONDS,
-                ttl_dns_cache=NAMES_SECONDS,
-                resolver=GuardedResolver(),
+                use_dns_cache=False,  # connections are kept, so it would save little and miss a node that moved
+                resolver=GuardedResolver(resolver),
                 ssl=ssl.create_default_context() if address.is_secure else True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -277,14 +283,23 @@ class Exchange:
         return RateSeen(**said) if said else None
 
     async def drain(self) -> None:
-        """Reads the end of the framing after a whole answer, so that the connection can be used again."""
+        """Reads the end of the framing after the end mark of the answer, so that the connection can be used again.
+
+        Raises:
+            EngineError: the framing broke after all, so something between here and there cut or mixed answers.
+        """
         if self._content.at_eof():
             return
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._content.readany()
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-            self._response.close()
+        except TimeoutError:
+            return  # the connection is closed instead
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            fault = self._client.foreign(error)
+        else:
+            return
+        raise fault from None
 
     def close(self) -> None:
         """Ends the exchange; a connection whose answer wasn't read to its end is closed."""

@@ -29,6 +29,8 @@ from tokenmill.request import Chunk, Completion, RateSeen, Request, Sampling
 
 #: Requests at the same time, where nobody says: what a small server takes without queueing for long.
 SLOTS = 4
+#: Characters and pieces of an answer from which on it is not listened to any more; no model writes that much.
+MOST_TEXT, MOST_PIECES = 8 << 20, 1 << 19
 #: Longest wait for a connection while a run is prepared, in seconds.
 SURVEY_CONNECT = 5.0
 PROBE = Request(row=0, custom_id="probe", prompt="Hello", sampling=Sampling(max_tokens=1))
@@ -111,14 +113,17 @@ class ServerEngine:
         try:
             reader = dialect.reader(request, model)
             warm = self._answered
-            moved = 0
+            moved = length = 0
             while not reader.ended:
                 data = await exchange.read()
                 for text in self._texts(client, reader, data):
+                    length += len(text)
                     yield Chunk(text)
                 if reader.moved != moved:
                     moved = reader.moved
                     deadline.token(loop.time())
+                    if length > MOST_TEXT or moved > MOST_PIECES:
+                        raise client.fault(EngineError("transient", "the answer has no end; it was left at its caps"))
                 if not data:
                     break
             end = self._whole(client, reader, exchange.rate)
