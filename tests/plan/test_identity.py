@@ -48,7 +48,8 @@ def test_loopback_and_lan_address_of_one_machine_are_one_server() -> None:
     (host,) = found.hosts
     assert (host.name, host.sure) == (HERE, "likely")
     assert [each.text for each in host.evidence] == [
-        "one server: port 11434 of this machine, as 127.0.0.1, 192.168.1.10 are its own"
+        "one server: port 11434 of one machine",
+        "one host: on this machine, whose own addresses are 127.0.0.1, 192.168.1.10",
     ]
 
 
@@ -83,7 +84,7 @@ def test_the_same_marks_are_one_server_whatever_the_addresses() -> None:
 
     assert servers(found) == [("lan", "vpn")]
     (host,) = found.hosts
-    assert (host.sure, host.evidence[0].text) == ("certain", "one server: both show the same start of the process")
+    assert (host.sure, host.evidence[0].text) == ("certain", "one server: they show the same start of the process")
 
 
 def test_different_marks_are_two_servers_on_one_address() -> None:

@@ -34,7 +34,7 @@ def test_a_name_that_does_not_fit_is_made_anew() -> None:
     )
 
     assert [each.name for each in read_list(text, "f", KINDS, taken={"h-1"})] == ["1-11434", "h-1-2"]
-    assert name_for(read_url("http://10.0.0.5:8000"), ()) == "10-0-0-5-8000"
+    assert name_for(read_url("http://10.0.0.5:8000"), ()) == "10.0.0.5-8000"
 
 
 def test_all_faults_of_a_node_file_are_told() -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from tokenmill.cli.screen import tell
 from tokenmill.driver.acceptance import Acceptance
-from tokenmill.driver.options import Settings, named_nodes
+from tokenmill.driver.options import Settings, absolute, named_nodes
 from tokenmill.errors import UsageError
 from tokenmill.request import Sampling
 
@@ -23,6 +23,11 @@ RUNS_DIR = click.option(
     help="Where runs are kept; else TOKENMILL_RUNS, else the user's state folder.",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+NODES_FILE = click.option(
+    "--nodes-file",
+    metavar="FILE",
+    help="The inventory; else TOKENMILL_NODES, else nodes.toml in the user's configuration folder.",
+)
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no certificate.")
 OUTPUT = click.option(
     "-o",
@@ -105,7 +110,14 @@ WORKLOAD_OPTIONS = stacked(
 NODE_OPTIONS = stacked(
     "Model and nodes",
     click.option("--model", metavar="NAME", help="A model folder, a hub id, or 'demo' (bundled; knows a few topics)."),
-    click.option("--node", "nodes", multiple=True, metavar="KIND:TARGET", help="Where to run, such as scripted:FILE."),
+    click.option(
+        "--node",
+        "nodes",
+        multiple=True,
+        metavar="NODE",
+        help="Where to run: KIND:TARGET, http://HOST:PORT, a name of the inventory, or 'all' of it.",
+    ),
+    NODES_FILE,
 )
 
 ANSWER_OPTIONS = stacked(
@@ -233,6 +245,8 @@ def given_settings(chosen: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line; the others keep their default or stored value."""
     given = {name: chosen[name] for name in Settings.__struct_fields__ if chosen.get(name) is not None}
     nodes = named_nodes(chosen["model"], given.pop("nodes"))
+    if "nodes_file" in given:  # it holds in any working folder, as a resume may be in another
+        given["nodes_file"] = absolute(given["nodes_file"])
     return given | {"nodes": nodes} if nodes else given
 
 

@@ -46,12 +46,14 @@ class Options(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """How the run is carried out, and where. `model` is what nodes that hold several are asked for.
 
-    `grace`: seconds for what is in flight after a stop. `kv_memory`: bytes. `rpm`, `tpm`: requests and tokens a minute
-    that each node allows. `hedge`: whether stragglers get a second attempt. `budget_*`, `price_*`: see `Budget`.
-    `health_interval`: seconds between probes of a node that is away; after `remove_after` in vain it is given up.
+    `nodes` are KIND:TARGET, or names in the inventory `nodes_file`. `grace`: seconds for what is in flight after a
+    stop. `kv_memory`: bytes. `rpm`, `tpm`: requests and tokens a minute that each node allows. `hedge`: whether
+    stragglers get a second attempt. `budget_*`, `price_*`: see `Budget`. `health_interval`: seconds between probes of
+    a node that is away; after `remove_after` in vain it is given up.
     """
 
     nodes: tuple[str, ...] = ()
+    nodes_file: str | None = None
     model: str | None = None
     strategy: str = "pull"
     order: str = "file"
@@ -181,8 +183,8 @@ def named_nodes(model: str | None, nodes: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_served(text: str) -> bool:
-    """Whether a node is a server that is asked for a model by its name."""
-    return text.partition(":")[0] in SERVED
+    """Whether a node is a server that is asked for a model by its name; a name of the inventory may be one."""
+    return ":" not in text or text.partition(":")[0] in SERVED
 
 
 def absolute(source: str) -> str:

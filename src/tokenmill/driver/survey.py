@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts, Node
-from tokenmill.driver.options import Options, Settings, make_engine, make_strategy, parse_node
+from tokenmill.driver.node_file import nodes_of
+from tokenmill.driver.options import Options, Settings, make_engine, make_strategy
 from tokenmill.engine import Engine
 from tokenmill.errors import NodeUnreachable, UsageError
 
@@ -40,8 +41,7 @@ def survey(options: Options, settings: Settings) -> Survey:
         raise UsageError("no node to run on; name a --model or a --node")
     nodes: list[Surveyed] = []
     silent: list[NodeUnreachable] = []
-    for index, text in enumerate(settings.nodes):
-        node = parse_node(text, index)
+    for node in nodes_of(settings):
         engine = make_engine(node, options, settings)
         facts = None
         try:

@@ -181,7 +181,7 @@ def _connected(groups: Sequence[Group], linked: Callable[[Group, Group], bool]) 
 
 
 def _same_marks(one: Sighting, other: Sighting) -> bool:
-    return any(mark.kind == its.kind and mark.values & its.values for mark in one.marks for its in other.marks)
+    return bool(_common(one, other))
 
 
 def _differ(one: Sighting, other: Sighting) -> bool:
@@ -216,42 +216,48 @@ def _host(group: Group, servers: list[Group]) -> Host:
     declared = sorted(_declared(group))
     here = any(each.is_here for each in group)
     name = declared[0] if declared else HERE if here else min(each.place for each in group)
-    evidence = tuple(_reasons(group))
+    evidence = tuple(_reasons(group, servers))
     sure: Sure = "declared" if declared else "likely" if here or evidence else "assumed"
     if not declared and len(servers) == 1 and any(each.sure == "certain" for each in evidence):
         sure = "certain"
     return Host(name, sure, tuple(_devices(servers)), evidence)
 
 
-def _reasons(group: Group) -> Iterable[Evidence]:
-    """Why the nodes of a host are together, pair by pair, each with its surest reason."""
-    for one, other in combinations(group, 2):
-        pair = (one.node, other.node)
-        if _same_marks(one, other):
-            kinds = _listed(
-                mark.kind
-                for mark in one.marks
-                for its in other.marks
-                if mark.kind == its.kind and mark.values & its.values
-            )
-            yield Evidence(pair, "certain", f"one server: both show the same {kinds}")
-        elif _same_door(one, other) and not _differ(one, other):
-            yield Evidence(pair, "likely", f"one server: port {one.port} of {_where(one, other)}")
-        elif _same_declared(one, other):
-            yield Evidence(pair, "declared", f"both declared to be on {one.host!r}")
-        elif _same_machine(one, other):
-            yield Evidence(pair, "likely", f"one host: {_where(one, other)}")
+def _reasons(group: Group, servers: list[Group]) -> Iterable[Evidence]:
+    """Why the nodes of a host are together; the same reason for several nodes is told once."""
+    for server in servers:
+        if len(server) > 1:
+            yield _one_server(server)
+    for host in sorted(_declared(group)):
+        yield from _shared([each for each in group if each.host == host], "declared", f"declared to be on {host!r}")
+    here = [each for each in group if each.is_here]
+    places = _listed(each.place for each in here)
+    yield from _shared(here, "likely", _own(places))
+    for address in sorted({address for each in group if not each.is_here for address in each.addresses}):
+        there = [each for each in group if address in each.addresses]
+        yield from _shared(there, "likely", f"at address {address}")
 
 
-def _where(one: Sighting, other: Sighting) -> str:
-    if one.is_here and other.is_here:
-        places = _listed({one.place, other.place})
-        return (
-            f"this machine, whose address {places} is"
-            if one.place == other.place
-            else f"this machine, as {places} are its own"
-        )
-    return f"address {_listed(one.addresses & other.addresses)}"
+def _one_server(server: Group) -> Evidence:
+    names = tuple(each.node for each in server)
+    alike = {mark.kind for one, other in combinations(server, 2) for mark in _common(one, other)}
+    if alike:
+        return Evidence(names, "certain", f"one server: they show the same {_listed(alike)}")
+    return Evidence(names, "likely", f"one server: port {server[0].port} of one machine")
+
+
+def _common(one: Sighting, other: Sighting) -> list[Mark]:
+    """The marks of one that the other shows as well."""
+    return [mark for mark in one.marks for its in other.marks if mark.kind == its.kind and mark.values & its.values]
+
+
+def _shared(nodes: list[Sighting], sure: Sure, text: str) -> Iterable[Evidence]:
+    if len(nodes) > 1:
+        yield Evidence(tuple(each.node for each in nodes), sure, f"one host: {text}")
+
+
+def _own(places: str) -> str:
+    return f"on this machine, whose own addresses are {places}" if "," in places else f"on this machine, at {places}"
 
 
 def _devices(servers: list[Group]) -> Iterable[Device]:

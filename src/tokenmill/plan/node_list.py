@@ -60,12 +60,13 @@ def _named(table: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 def name_for(url: Url, taken: Collection[str]) -> str:
     """A name made from host and port that isn't taken yet."""
-    host = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in url.host).strip("-")
+    host = "".join(letter if (letter.isascii() and letter.isalnum()) or letter == "." else "-" for letter in url.host)
+    host = host.strip("-.")
     stem = f"{host or 'node'}-{url.port}"
     number, name = 1, stem
     while name in taken or not is_name(name):
         number += 1
-        name = f"{stem[-90:].lstrip('-')}-{number}"
+        name = f"{stem[-90:].lstrip('-.')}-{number}"
     return name
 
 

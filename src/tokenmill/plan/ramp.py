@@ -11,6 +11,8 @@ from msgspec import Struct
 
 #: Tokens of each answer; fewer end before their neighbours have begun, and so hide that they overlap.
 TOKENS = 16
+#: Requests of the widest burst unless the user says otherwise.
+MOST = 16
 #: Answers below this length say nothing about overlap.
 FEWEST = 2
 
