@@ -46,7 +46,7 @@ class FirstToken(Struct, frozen=True):
 
 
 class Paced(Struct, frozen=True):
-    """An attempt has so many chunks by now: 4, and then each doubling of it.
+    """An attempt has so many chunks by now: 2, and then each doubling of it.
 
     A few events for each answer, however long, tell how fast a node is long before it has finished one. They aren't
     recorded.

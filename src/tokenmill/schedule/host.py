@@ -18,10 +18,6 @@ from msgspec import Struct, field
 
 from tokenmill.schedule.curve import Curve
 
-#: An attempt reports its pace at this number of tokens, and at each doubling of it.
-FIRST_MARK = 4
-
-
 class SimNode(Struct, frozen=True, kw_only=True):
     """`speed`: tokens per second of a request alone; `overhead`: seconds per row; `restart`: seconds, None for never.
 
@@ -158,7 +154,7 @@ class Host(Struct, eq=False):
         return heappop(self._due)[2]
 
     def go_on(self, flight: Flight) -> None:
-        flight.mark = max(FIRST_MARK, 2 * flight.mark)
+        flight.mark *= 2
         self._expect(flight)
 
     def next_moment(self) -> float | None:

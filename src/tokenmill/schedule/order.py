@@ -40,6 +40,8 @@ class Order(Protocol):
     def push(self, row: int, length: float, group: int) -> None: ...
     def pop(self) -> int: ...
     def ended(self, row: int, tokens: int | None) -> None: ...
+    def spread(self, slots: int) -> None:
+        """So many rows run at the same time from now on."""
 
 
 class FileOrder:
@@ -74,6 +76,9 @@ class FileOrder:
 
     def ended(self, row: int, tokens: int | None) -> None:
         """File order learns nothing."""
+
+    def spread(self, slots: int) -> None:
+        """Nor does it matter how many run at the same time."""
 
 
 class _Group(Struct):
@@ -122,8 +127,12 @@ class LongestFirst:
 
     def pop(self) -> int:
         """The row expected to be longest; the caller knows that there is one."""
+        return self.take()[0]
+
+    def take(self) -> tuple[int, float]:
+        """The row expected to be longest, and its expected tokens."""
         while True:
-            _, row, group, stamp = heappop(self._heads)
+            expected, row, group, stamp = heappop(self._heads)
             here = self._groups[group]
             if stamp == here.stamp:
                 break
@@ -131,7 +140,7 @@ class LongestFirst:
         self._running[row] = (group, -(rank >> ROW_BITS) / STEPS)
         self._size -= 1
         self._list(group, here)
-        return row
+        return row, -expected / STEPS
 
     def ended(self, row: int, tokens: int | None) -> None:
         group, predicted = self._running.pop(row, (0, 0.0))
@@ -147,6 +156,9 @@ class LongestFirst:
             self._list_all()
         else:
             self._list(group, here)
+
+    def spread(self, slots: int) -> None:
+        """The longest goes first, however many run at the same time."""
 
     def _factor(self, here: _Group) -> float:
         """Real tokens per predicted token."""

@@ -82,6 +82,7 @@ class Pull:
     def _keep_back(self) -> None:
         slots = [here.slots for here in self._stations.values() if here.slots]
         self._kept_back = sum(slots) if len(slots) > 1 else 0
+        self._waiting.spread(sum(slots))
 
     def _list(self, node: int, station: _Station) -> None:
         heappush(self._open, (station.load, node))

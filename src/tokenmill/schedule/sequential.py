@@ -15,6 +15,7 @@ class Sequential:
 
     def __init__(self, order: Order) -> None:
         self._waiting = order
+        self._waiting.spread(1)
         self._nodes: dict[int, int] = {}  # slots
         self._running: int | None = None
 

@@ -1,0 +1,177 @@
+"""How many requests a node is given at a time, found out by watching it: pure, and the same events give the same limit.
+
+Two questions, each with its own signal; whole latency is none, as it follows the length of the answers.
+
+**How many does it run?** The time to the first token tells, since a node that is full lets a request wait. Nodes start
+requests in the order in which they came (Ollama and vLLM do). So when one gives its first token, all that were sent
+before it and are still in flight run too: that many slots are proven, whatever the timing. One request more than is
+proven is in flight, which finds the next slot, or waits inside the node for the first place that becomes free. So
+there is never more than one beyond the capacity, but for the short slow start: when one more was answered as promptly
+as if the node were idle, the number may go up to the next power of two at once. That is the slow start of TCP
+(Jacobson, 1988), with a scout before each doubling. A request that stays without its first token, longer than first
+tokens take since a place became free, shows that the node has fewer slots than it had.
+
+**How many should it run?** See `knee`.
+
+What first tokens take is smoothed like the round trips of TCP (RFC 6298), over waits counted from when a place was
+free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tokenmill.schedule.knee import Knee
+
+#: A wait is prompt up to this multiple of the shortest of the last waits.
+PROMPT = 1.25
+RECENT = 16
+
+
+class _Flight:
+    """A request in flight: when it was sent, as which of how many, and where it was last looked at."""
+
+    __slots__ = ("among", "chunks", "in_flight", "looked", "seen_flying", "seen_streaming", "sent", "streams")
+
+    def __init__(self, sent: float, among: int) -> None:
+        self.sent = sent
+        self.among = among
+        self.streams = False
+        self.look(sent, 0, 0, 0.0, 0.0)
+
+    def look(self, time: float, chunks: int, in_flight: int, flying: float, streaming: float) -> None:
+        self.looked, self.chunks, self.in_flight = time, chunks, in_flight
+        self.seen_flying, self.seen_streaming = flying, streaming
+
+
+class _Waits:
+    """What first tokens take on a node that has a place free."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._mean = self._deviation = 0.0
+
+    def add(self, wait: float) -> None:
+        if not self._recent:
+            self._mean, self._deviation = wait, wait / 2
+        else:
+            self._deviation += (abs(wait - self._mean) - self._deviation) / 4
+            self._mean += (wait - self._mean) / 8
+        self._recent.append(wait)
+
+    def is_prompt(self, wait: float) -> bool:
+        return not self._recent or wait <= PROMPT * min(self._recent)
+
+    def is_overdue(self, wait: float) -> bool:
+        return bool(self._recent) and wait > max(2 * self._mean, self._mean + 4 * self._deviation)
+
+
+class Limit:
+    """The limit of one node. `ceiling` is never exceeded; `proven` is how many the node was seen to run."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self.proven = 0
+        self._flights: dict[int, _Flight] = {}  # in the order in which they were sent
+        self._streaming = 0
+        self._waits = _Waits()
+        self._knee = Knee()
+        self._is_bursting = False
+        self._last_end = 0.0
+        self._time = 0.0
+        self._flying_time = self._streaming_time = 0.0  # sums over time of how many fly, and how many stream
+
+    @property
+    def slots(self) -> int:
+        """How many of its places the node is known to run at the same time."""
+        return min(self.places, max(self.proven, 1))
+
+    @property
+    def places(self) -> int:
+        """How many may be in flight."""
+        found = self.proven + 1
+        if self._is_bursting and self.proven > 1:
+            found = max(found, 1 << (self.proven - 1).bit_length())
+        wanted = self.ceiling if self._knee.target is None else min(self.ceiling, self._knee.target)
+        return max(1, min(found, wanted)) if self.ceiling else 0
+
+    def sent(self, row: int, time: float) -> None:
+        self._advance(time)
+        self._flights[row] = _Flight(time, len(self._flights) + 1)
+
+    def first_token(self, row: int, time: float) -> None:
+        flight = self._flights.get(row)
+        if flight is None or flight.streams:
+            return
+        self._advance(time)
+        self._note_overdue()
+        wait = time - flight.sent
+        is_prompt = self._waits.is_prompt(wait)
+        is_scout = flight.among > self.proven
+        proven = flight.among if is_prompt else list(self._flights).index(row) + 1
+        if is_scout:
+            self._is_bursting = is_prompt
+        self._waits.add(min(wait, time - self._last_end) if is_scout else wait)
+        self.proven = max(self.proven, proven)
+        flight.streams = True
+        self._streaming += 1
+        flight.look(time, 1, len(self._flights), self._flying_time, self._streaming_time)
+
+    def paced(self, row: int, time: float, chunks: int) -> None:
+        flight = self._flights.get(row)
+        if flight is not None and flight.streams:
+            self._advance(time)
+            self._knee.watch(len(self._flights))
+            self._measure(flight, chunks)
+
+    def ended(self, row: int, time: float, chunks: int | None) -> None:
+        """`chunks` is None if there is no answer."""
+        flight = self._flights.get(row)
+        if flight is None:
+            return
+        self._advance(time)
+        self._note_overdue()
+        if chunks is not None:
+            self._measure(flight, chunks)
+            self._knee.answered(self.ceiling)
+        del self._flights[row]
+        self._streaming -= flight.streams
+        self._last_end = time
+
+    def refused(self) -> None:
+        """The node had no place for a request that was sent."""
+        self.proven = max(1, min(self.proven, len(self._flights) - 1))
+        self._is_bursting = False
+
+    def restart(self) -> None:
+        """The node was away; what it ran is gone, and it may be another by now."""
+        self._flights.clear()
+        self._streaming = 0
+        self.proven = min(self.proven, 1)
+        self._is_bursting = False
+
+    def _advance(self, time: float) -> None:
+        past = time - self._time
+        self._flying_time += past * len(self._flights)
+        self._streaming_time += past * self._streaming
+        self._time = time
+
+    def _note_overdue(self) -> None:
+        """The oldest request without a first token should have had it by now: no more run than are before it."""
+        for place, flight in enumerate(self._flights.values()):
+            if not flight.streams:
+                if self._waits.is_overdue(self._time - max(flight.sent, self._last_end)):
+                    self.proven = max(1, min(self.proven, place))
+                    self._is_bursting = False
+                return
+
+    def _measure(self, flight: _Flight, chunks: int) -> None:
+        """Takes the pace since the last look as that of all that stream, if the load was the same all the time."""
+        seconds, got, in_flight = self._time - flight.looked, chunks - flight.chunks, len(self._flights)
+        if seconds > 0 and got > 0 and flight.in_flight == in_flight:
+            flying = (self._flying_time - flight.seen_flying) / seconds
+            streaming = (self._streaming_time - flight.seen_streaming) / seconds
+            if abs(flying - in_flight) < 0.25:
+                trust = 1.0 if abs(streaming - self._streaming) < 0.1 else 0.25  # some were reading their prompts
+                self._knee.add(in_flight, got / seconds * streaming, trust * got)
+        flight.look(self._time, chunks, in_flight, self._flying_time, self._streaming_time)
