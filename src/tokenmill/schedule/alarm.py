@@ -9,25 +9,25 @@ SLACK = 0.001
 
 
 class Alarm:
-    """The wake-up that is asked for.
+    """The wake-ups that are asked for and still to come, the earliest last.
 
     A `Woke` may be meant for somebody else, since the strategies of a run share one clock. So only the moment that was
-    asked for clears the request; else each foreign wake-up would ask again, and the wake-ups would multiply.
+    asked for ends a request; else each foreign wake-up would ask again, and the wake-ups would multiply.
     """
 
-    __slots__ = ("_set",)
+    __slots__ = ("_pending",)
 
     def __init__(self) -> None:
-        self._set: float | None = None
+        self._pending: list[float] = []
 
     def rang(self, time: float) -> None:
         """A `Woke` came."""
-        if self._set is not None and self._set <= time + SLACK:
-            self._set = None
+        while self._pending and self._pending[-1] <= time + SLACK:
+            self._pending.pop()
 
     def set(self, due: float) -> list[WakeAt]:
         """The action that asks for this moment; none if one as early was asked for already."""
-        if self._set is not None and self._set <= due:
+        if self._pending and self._pending[-1] <= due:
             return []
-        self._set = due
+        self._pending.append(due)
         return [WakeAt(due)]

@@ -55,6 +55,20 @@ class Note(Struct, frozen=True):
     until: float | None = None
 
 
+class _Flight:
+    """An attempt: the node's epoch when it began, and how many answers had come from there by then."""
+
+    __slots__ = ("answers", "epoch", "health")
+
+    def __init__(self, health: Health, epoch: int, answers: int) -> None:
+        self.health, self.epoch, self.answers = health, epoch, answers
+
+    @property
+    def is_news(self) -> bool:
+        """Whether its end tells of the node's state now: the node did not fall since it began."""
+        return self.epoch == self.health.epoch
+
+
 class Fleet:
     """Owns the states of the nodes; see the module for its rules.
 
@@ -71,7 +85,7 @@ class Fleet:
         self._random = Random(f"nodes of {seed}")
         self._names = tuple(names)
         self._nodes = {node: Health(node, self._policy, self._random) for node in range(len(names))}
-        self._flights: dict[tuple[int, int], tuple[Health, int]] = {}  # (row, node): the epoch in which it was sent
+        self._flights: dict[tuple[int, int], _Flight] = {}  # by row and node
         self._ended_leases: dict[int, dict[int, int]] = {}  # of rows that failed and aren't final
         self._given_back: dict[int, int] = {}
         self._alarm = Alarm()
@@ -124,7 +138,7 @@ class Fleet:
             if isinstance(action, Dispatch):
                 health = self._nodes[action.node]
                 health.in_flight += 1
-                self._flights[action.row, action.node] = (health, health.epoch)
+                self._flights[action.row, action.node] = _Flight(health, health.epoch, health.answers)
             elif isinstance(action, SetAside):
                 self._forget(action.row)
             self._actions.append(action)
@@ -150,18 +164,19 @@ class Fleet:
         if flight is None or event.lease <= self._ended_leases.get(event.row, {}).get(event.node, 0):
             return  # the late word of an attempt that was given up
         del self._flights[event.row, event.node]
-        health, epoch = flight
-        if epoch >= health.birth:
+        health = flight.health
+        if flight.epoch >= health.birth:
             health.in_flight -= 1
         if isinstance(event, Finished):
+            health.answers += 1
             self._forget(event.row)
             self._forward(event)
-            if epoch == health.epoch:
+            if flight.epoch == health.epoch:
                 self._answered(health)
             return
         self._ended_leases.setdefault(event.row, {})[event.node] = event.lease
         if isinstance(event, Failed):
-            self._failed(event, health, is_news=epoch == health.epoch)
+            self._failed(event, flight)
         else:
             self._forward(event)
 
@@ -172,24 +187,22 @@ class Fleet:
             if health.state is State.HEALTHY:
                 self._note(health, "all its slots are back")
 
-    def _failed(self, event: Failed, health: Health, *, is_news: bool) -> None:
-        """`is_news`: the node did not fall since the attempt began, so this tells of its state now."""
-        sign = _SIGNS.get(event.kind)
+    def _failed(self, event: Failed, flight: _Flight) -> None:
+        health, sign = flight.health, _SIGNS.get(event.kind)
         if sign is not None:
-            has_answered = health.answered > 0
-            if is_news or (sign is Sign.WRONG and not health.is_out):
+            if flight.is_news or (sign is Sign.WRONG and not health.is_out):
                 self._fall(health, sign, event)
             elif sign is Sign.REFUSED:
                 health.extend(event.time, event.retry_after)
-            self._give_back(event, counts=is_news and has_answered)
+            self._give_back(event, flight)
         elif event.kind in ("transient", "timeout"):
-            self._judge(event, health, is_news=is_news)
+            self._judge(event, flight)
         else:
             self._forward(event)
 
-    def _give_back(self, event: Failed, *, counts: bool) -> None:
+    def _give_back(self, event: Failed, flight: _Flight) -> None:
         """The row gets its place back; but one that a node gives back while it answers others is what is wrong."""
-        if counts and event.kind != "misconfigured":
+        if flight.health.answers > flight.answers and event.kind != "misconfigured":
             times = self._given_back[event.row] = self._given_back.get(event.row, 0) + 1
             if times > self._policy.refusals:
                 text = (
@@ -199,9 +212,10 @@ class Fleet:
                 return
         self._forward(Cancelled(event.time, event.row, event.node, event.lease))
 
-    def _judge(self, event: Failed, health: Health, *, is_news: bool) -> None:
+    def _judge(self, event: Failed, flight: _Flight) -> None:
         """Opens the breaker when it is time, and lays the failure on the row or on the node."""
-        if not is_news:
+        health = flight.health
+        if not flight.is_news:
             is_node = not health.is_short
         else:
             opens = health.bad(event.row)
@@ -221,7 +235,6 @@ class Fleet:
         if health.is_open and not health.is_out:
             is_last = not any(other.takes for other in self._nodes.values() if other is not health)
             health.rest(self._now, event.retry_after, is_last=is_last)
-            health.strikes += sign is not Sign.REFUSED
         if was_shown:
             self._show(health)
         self._note(health, f"{event.kind}: {event.message}" if event.message else event.kind)
@@ -240,6 +253,7 @@ class Fleet:
             self._fall(health, sign, event)
         elif was_asked and sign is Sign.PASSED:
             health.probes_missed = 0
+            health.strikes += 1
             self._back(health, sign, "answered a probe")
         elif was_asked:
             self._probe_missed(health, sign, event)

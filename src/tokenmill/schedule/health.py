@@ -12,10 +12,11 @@ The states and their transitions stand in `TABLE`, after the way h11 writes down
 - `OFFLINE`: can't be reached, or was lost. Probed at growing intervals; one that was lost comes up by itself.
 - `MISCONFIGURED`: will never serve this run (wrong key, no such model). Out for the session.
 
-A breaker that only counted failures would let a node that flaps in and out come back too soon each time, so each fall
-is a strike that doubles the rests to come, and `calm` good answers take one strike away. The jitter of a cooling node
-is half of its rest: full jitter would now and then probe at once (AWS Architecture Blog, "Exponential Backoff And
-Jitter", names both). After consecutive failures and a failure share with a minimum volume: Envoy's outlier detection.
+A breaker that only counted failures would let a node that flaps in and out come back too soon each time. So each
+return from a probe is a strike that doubles the rests to come, and `calm` good answers take one strike away. The
+jitter of a cooling node is half of its rest, as full jitter would now and then probe at once (AWS Architecture Blog,
+"Exponential Backoff And Jitter", names both). Failures in a row, and their share with a minimum volume, are those of
+Envoy's outlier detection.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class NodePolicy(Struct, frozen=True, kw_only=True):
     calm: int = 20
     health_interval: float = 30.0
     removal: int | None = None
-    refusals: int = 20
+    refusals: int = 100
 
 
 class Health:
@@ -109,7 +110,7 @@ class Health:
         "_random",
         "_streak",
         "_window",
-        "answered",
+        "answers",
         "birth",
         "due",
         "epoch",
@@ -140,7 +141,8 @@ class Health:
         self.is_probed = self.is_given_up = False
         self.is_short = False  # it last fell because it had no room
         self.due: float | None = None  # when it is probed, or comes back
-        self.strikes = self.misses = self.probes_missed = self.answered = 0
+        self.strikes = self.misses = self.probes_missed = 0
+        self.answers = 0  # since the run began
         self._calm = 0
         self._grown_by = 0
         self._streak: set[int] = set()
@@ -165,7 +167,6 @@ class Health:
         self._streak.clear()
         self._window.append(True)
         self.misses = 0
-        self.answered += 1
         self._calm += 1
         if self._calm >= self._policy.calm:
             self._calm = 0
@@ -174,6 +175,8 @@ class Health:
     def bad(self, row: int) -> bool:
         """An attempt of this epoch failed; returns whether that opens the breaker."""
         self._calm = 0
+        if row in self._streak:
+            return False  # once more the same row
         self._streak.add(row)
         self._window.append(False)
         if len(self._streak) >= self._policy.failures:
@@ -197,7 +200,7 @@ class Health:
     def fall(self) -> None:
         """Stops taking requests and forgets what was seen; half of its slots are what it comes back with."""
         self.epoch += 1
-        self.answered = self._calm = self._grown_by = 0
+        self._calm = self._grown_by = 0
         self.shown = max(1, self.shown // 2)
         self.is_short = self.state is State.BUSY
         self._streak.clear()

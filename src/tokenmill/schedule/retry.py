@@ -18,6 +18,9 @@ from random import Random
 
 from msgspec import Struct
 
+#: What may be missing to a whole retry: sums of many small gains are never exact.
+ROUNDING = 1e-6
+
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
     """What a failure may cost.
@@ -61,16 +64,14 @@ class Purse:
 
     def spend(self, time: float) -> bool:
         """Takes one retry, if there is one."""
-        self._fill(time)
-        if self._tokens < 1:
+        if not self._has_one(time):
             return False
         self._tokens -= 1
         return True
 
     def next(self, time: float) -> float:
         """When there is a retry even if no answer comes: now, if there is one."""
-        self._fill(time)
-        return time if self._tokens >= 1 else time + (1 - self._tokens) / self._pace
+        return time if self._has_one(time) else time + (1 - self._tokens) / self._pace
 
     def back_off(self, failures: int) -> float:
         """Seconds to wait after this many failures of a row."""
@@ -82,8 +83,9 @@ class Purse:
         """Retries per second; one at least fits into a cap, even where the reserve is none."""
         return max(1.0, self._size) / self._policy.cap
 
-    def _fill(self, time: float) -> None:
+    def _has_one(self, time: float) -> bool:
         if time > self._filled:
             gained = self._pace * (time - self._filled)
             self._filled = time
             self._tokens = max(self._tokens, min(max(1.0, self._size), self._tokens + gained))
+        return self._tokens >= 1 - ROUNDING

@@ -41,7 +41,7 @@ from tokenmill.event import (
 )
 from tokenmill.schedule.curve import Curve
 from tokenmill.schedule.faults import Faults, Mishap, Outage, Spell
-from tokenmill.schedule.fleet import Fleet
+from tokenmill.schedule.fleet import Fleet, Note
 from tokenmill.schedule.host import Device, Flight, Host, SimNode, make_hosts
 from tokenmill.schedule.strategy import Strategy
 
@@ -64,12 +64,13 @@ class Simulated(Struct, frozen=True, kw_only=True):
     """What came of it: `attempts` in the order of their ends, `log` only if asked for.
 
     `makespan`: the moment of the last answer or final failure, seconds from 0. `stopped`: why the strategy ended the
-    run. `wakes`: the most wake-ups that were asked for at the same time.
+    run. `wakes`: the most wake-ups that were asked for at the same time. `notes`: what a `Fleet` said of its nodes.
     """
 
     makespan: float
     stopped: str | None
     wakes: int
+    notes: list[Note]
     attempts: list[Attempt]
     set_aside: dict[int, SetAside]
     unfinished: int
@@ -105,6 +106,7 @@ def simulate(
         makespan=simulation.last_end,
         stopped=simulation.stopped,
         wakes=simulation.most_wakes,
+        notes=simulation.notes,
         attempts=simulation.attempts,
         set_aside=simulation.set_aside,
         unfinished=simulation.unfinished,
@@ -135,6 +137,7 @@ class _Simulation:
         self.last_end = 0.0
         self.stopped: str | None = None
         self.most_wakes = 0
+        self.notes: list[Note] = []
         self._wakes = 0
         self._probed: set[int] = set()
         self._keep_log = keep_log
@@ -155,6 +158,8 @@ class _Simulation:
 
     def deliver(self, event: Event) -> None:
         actions = self.strategy.on_event(event)
+        if isinstance(self.strategy, Fleet):
+            self.notes += self.strategy.notes
         if self._keep_log:
             self.log.append((event, actions))
         for action in actions:

@@ -189,7 +189,10 @@ class Supervisor:
         """The row is as if it had not been sent: first of those that wait, and not charged."""
         self._trouble(event)
         if is_suspect:
-            self._wards[event.node].suspects.appendleft(event.row)
+            home = self._wards[event.node]
+            home.suspects.appendleft(event.row)
+            if not home.is_usable:
+                self._await_return(home, event.time)
         else:
             self._forward(event)
             self._arrive_again(event.row, event.time)
@@ -234,6 +237,8 @@ class Supervisor:
         if ward is None or ward.state == DOWN:
             return
         ward.slots, ward.look_ahead = event.slots, event.look_ahead
+        if ward.slots and self._orphans:
+            self._rehome(event.time)
         if ward.is_shown:
             self._forward(event)
         elif ward.slots:
