@@ -59,10 +59,11 @@ def test_a_server_that_turns_requests_away_ends_the_ramp() -> None:
 
 
 def test_answers_too_short_tell_nothing() -> None:
-    """Answers of one token can't overlap, so no number is made up."""
-    ramp = Ramp(16)
-    ramp.add(burst(1, 4, tokens=1))
-    assert (ramp.width, ramp.slots, words(ramp)) == (None, None, "n/a: answers of one token")
+    """Answers of one token, or written in no time, can't overlap, so no number is made up."""
+    for short in (burst(1, 4, tokens=1), burst(1, 4, first=0.995)):
+        ramp = Ramp(16)
+        ramp.add(short)
+        assert (ramp.width, ramp.slots, words(ramp)) == (None, None, "n/a: answers too short to overlap")
     ramp = Ramp(16)
     ramp.add(Burst((), refused=1))
     assert (ramp.width, words(ramp), ramp.first_token, ramp.pace) == (None, "n/a: no answer", None, None)

@@ -33,13 +33,19 @@ def _cells(found: Found) -> dict[str, str]:
         "model": found.model or ", ".join(found.models),
         "context": str(found.context or ""),
         "placement": found.placement,
-        "slots": found.slots_in_words,
+        "slots": found.slots_in_words.partition(":")[0],
         "tokens/s": "" if pace is None else f"{pace:.1f}",
         "round trip": "" if trip is None else f"{trip * 1e3:.2f} ms",
         "host": found.host,
         "device": found.device,
-        "state": found.fault or found.note or "ok",
+        "state": found.fault or found.note or _unmeasured(found) or "ok",
     }
+
+
+def _unmeasured(found: Found) -> str:
+    """Why there is no number of slots, where that needs a sentence."""
+    word, _, reason = found.slots_in_words.partition(": ")
+    return f"slots {word}: {reason}" if reason else ""
 
 
 def _table(report: Report, width: int) -> Iterable[str]:

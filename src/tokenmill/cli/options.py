@@ -13,7 +13,8 @@ import msgspec
 
 from tokenmill.cli.screen import tell
 from tokenmill.driver.acceptance import Acceptance
-from tokenmill.driver.options import Settings, absolute, named_nodes
+from tokenmill.driver.node_file import nodes_path
+from tokenmill.driver.options import Settings, named_nodes
 from tokenmill.errors import UsageError
 from tokenmill.request import Sampling
 
@@ -245,8 +246,8 @@ def given_settings(chosen: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line; the others keep their default or stored value."""
     given = {name: chosen[name] for name in Settings.__struct_fields__ if chosen.get(name) is not None}
     nodes = named_nodes(chosen["model"], given.pop("nodes"))
-    if "nodes_file" in given:  # it holds in any working folder, as a resume may be in another
-        given["nodes_file"] = absolute(given["nodes_file"])
+    if any(":" not in node for node in nodes):  # a resume may be in another folder, with another environment
+        given["nodes_file"] = str(nodes_path(given.get("nodes_file")).absolute())
     return given | {"nodes": nodes} if nodes else given
 
 

@@ -81,6 +81,8 @@ def ask_nodes(nodes: Sequence[Node], inquiry: Inquiry, watch: Callable[[str], No
 
 
 async def _ask_all(nodes: Sequence[Node], inquiry: Inquiry, watch: Callable[[str], None]) -> Report:
+    if any(node.engine in SERVED for node in nodes):
+        server_side()  # told before anything is sent if it is missing
     urls = [url_of(node) for node in nodes]
     seen = await asyncio.gather(*(asyncio.to_thread(_looked, url, min(CONNECT, inquiry.patience)) for url in urls))
     found = []
@@ -145,7 +147,7 @@ async def _ask_server(node: Node, url: Url, found: Found, inquiry: Inquiry) -> N
     engine = _engine(replace(node, engine=found.engine, target=str(url)), inquiry)
     if not inquiry.most:
         _tell(found, await asyncio.to_thread(engine.survey))
-        found.slots, found.slots_in_words = None, "n/a: not measured"
+        found.slots = None
         return
     try:
         _tell(found, await engine.open())
@@ -168,7 +170,8 @@ def server_side() -> ModuleType:
 
 
 def _engine(node: Node, inquiry: Inquiry) -> Engine:
-    settings = Settings(model=inquiry.model, slots=inquiry.most or None)
+    slots = inquiry.most if node.engine in SERVED and inquiry.most else None
+    settings = Settings(model=inquiry.model, slots=slots)
     return make_engine(node, Options(workload=Spec(source="")), settings)
 
 

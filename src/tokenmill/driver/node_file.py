@@ -87,7 +87,7 @@ def named(text: str, inventory: Sequence[Entry], path: Path) -> list[Node]:
     if not is_name(text):
         raise UsageError(f"node {text!r}: write KIND:TARGET, such as local:demo, or a name of the inventory: {known}")
     raise UsageError(
-        f"node {text!r}: write KIND:TARGET, such as local:demo or http://HOST:PORT, or a name in {path}: {known}; {ADD}"
+        f"node {text!r}: write KIND:TARGET, such as local:demo or http://HOST:PORT, or a name in {path}, which has {known}; {ADD}"
     )
 
 

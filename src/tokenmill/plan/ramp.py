@@ -13,8 +13,8 @@ from msgspec import Struct
 TOKENS = 16
 #: Requests of the widest burst unless the user says otherwise.
 MOST = 16
-#: Answers below this length say nothing about overlap.
-FEWEST = 2
+#: Tokens and seconds of writing below which answers say nothing: their ends mix with how fast a client reads them.
+FEWEST, BRIEFEST = 2, 0.01
 
 
 class Shot(Struct, frozen=True):
@@ -47,8 +47,9 @@ class Burst(Struct, frozen=True):
 
     @property
     def is_telling(self) -> bool:
-        """Whether the answers were long enough to overlap."""
-        return bool(self.shots) and all(shot.tokens >= FEWEST and shot.last > shot.first for shot in self.shots)
+        """Whether most answers were long enough to overlap."""
+        telling = [shot for shot in self.shots if shot.tokens >= FEWEST and shot.last - shot.first >= BRIEFEST]
+        return 2 * len(telling) > len(self.shots)
 
     @property
     def pace(self) -> float | None:
@@ -104,5 +105,5 @@ class Ramp:
 def words(ramp: Ramp) -> str:
     """The slots as told to people: `4`, `16+` if there may be more, n/a with the reason."""
     if ramp.slots is None:
-        return "n/a: answers of one token" if any(burst.shots for burst in ramp.bursts) else "n/a: no answer"
+        return "n/a: answers too short to overlap" if any(burst.shots for burst in ramp.bursts) else "n/a: no answer"
     return f"{ramp.slots}" if ramp.is_full else f"{ramp.slots}+"
