@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schedule.stories import arrive, cancelled, finished, resized, up
 from tokenmill.event import Dispatch, Event, FirstToken, NodeLost, Paced, WakeAt, Woke
-from tokenmill.schedule import Strategy
+from tokenmill.schedule import Fleet, Strategy
 
 NODES = 3
 
@@ -97,7 +97,7 @@ class Crowd:
         """The row comes back at once: with failure policy by itself, else from here."""
         node, lease = self.flying.pop(row), self.leases[row]
         self._tell(cancelled(row, node, lease=lease, time=self.now))
-        if not hasattr(self.strategy, "inner"):
+        if not isinstance(self.strategy, Fleet):
             self._tell(arrive(row, time=self.now)[0])
 
     def _lose(self, node: int) -> None:

@@ -10,8 +10,12 @@ from tokenmill.schedule import make
     ("strategy", "order", "text"),
     [
         ("stealling", "file", "unknown strategy 'stealling'; did you mean 'stealing'? known: sequential, static, "),
-        ("xyz", "file", "unknown strategy 'xyz'; known: sequential, static, stealing, pull"),
-        ("pull", "longest", "unknown order 'longest'; did you mean 'longest-first'? known: file, longest-first"),
+        ("xyz", "file", "unknown strategy 'xyz'; known: sequential, static, stealing, pull, auto"),
+        (
+            "pull",
+            "longest",
+            "unknown order 'longest'; did you mean 'longest-first'? known: file, longest-first, packed",
+        ),
     ],
 )
 def test_an_unknown_name_is_explained(strategy: str, order: str, text: str) -> None:

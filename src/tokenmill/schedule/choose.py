@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from tokenmill.errors import UsageError
 from tokenmill.schedule.fleet import Fleet
 from tokenmill.schedule.health import NodePolicy
+from tokenmill.schedule.limited import Limited
 from tokenmill.schedule.order import FileOrder, LongestFirst, Order, rank_by_length, rank_in_file
+from tokenmill.schedule.packed import Packed
 from tokenmill.schedule.pull import Pull
 from tokenmill.schedule.rate import Rated, RateLimits
 from tokenmill.schedule.retry import RetryPolicy
@@ -19,13 +21,18 @@ from tokenmill.schedule.strategy import Strategy
 from tokenmill.schedule.supervisor import Supervisor
 
 #: An order is a shared queue for some strategies, a rank within each worker's queue for the others.
-_QUEUES: dict[str, Callable[[], Order]] = {"file": FileOrder, "longest-first": LongestFirst}
-_RANKS: dict[str, Callable[[int, float], int]] = {"file": rank_in_file, "longest-first": rank_by_length}
+_QUEUES: dict[str, Callable[[], Order]] = {"file": FileOrder, "longest-first": LongestFirst, "packed": Packed}
+_RANKS: dict[str, Callable[[int, float], int]] = {
+    "file": rank_in_file,
+    "longest-first": rank_by_length,
+    "packed": rank_by_length,
+}
 _BUILDERS: dict[str, Callable[[str], Strategy]] = {
     "sequential": lambda order: Sequential(_QUEUES[order]()),
     "static": lambda order: Static(_RANKS[order]),
     "stealing": lambda order: Stealing(_RANKS[order]),
     "pull": lambda order: Pull(_QUEUES[order]()),
+    "auto": lambda order: Limited(Pull(_QUEUES[order]())),
 }
 
 STRATEGIES = tuple(_BUILDERS)
@@ -34,7 +41,7 @@ ORDERS = tuple(_QUEUES)
 
 def make(
     strategy: str = "pull",
-    order: str = "file",
+    order: str | None = None,
     *,
     seed: int = 0,
     policy: RetryPolicy | None = None,
@@ -45,10 +52,12 @@ def make(
 ) -> Fleet:
     """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
+    The order is that of the file unless it is named, but for `auto`, which packs.
     `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. `names` are those of
     the run's nodes, `rates` what each of them allows in a minute. Raises `UsageError` for a name that isn't known.
     """
     _check("strategy", strategy, STRATEGIES)
+    order = order or ("packed" if strategy == "auto" else "file")
     _check("order", order, ORDERS)
     if block_of is None:
         inner = _BUILDERS[strategy](order)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from math import log
 
-#: Chunks that must be seen at a level before it is judged.
-ENOUGH = 8.0
+#: Chunks that must be seen at a level before it is judged good enough to go on, and before it is judged bad.
+ENOUGH, SURE = 6.0, 24.0
 #: Chunks remembered of a level; what is older fades.
 MEMORY = 512.0
 #: Growth of throughput per growth of load, both as logarithms: 1 for a node that others don't slow down.
@@ -75,7 +75,7 @@ class Knee:
     def _judge(self, here: int) -> None:
         lower = max((level for level in self._levels if level < here and self._levels[level].is_known), default=None)
         if lower is None:
-            self._climb(here, max(1, here // 2) if not self._goes_down else 0)
+            self._climb(here, 0 if self._goes_down else here if here < 4 else here // 2)
             return
         now, before = self._levels[here].throughput, self._levels[lower].throughput
         slope = log(now / before) / log(here / lower)
@@ -85,7 +85,7 @@ class Knee:
             self._climb(here, max(1, here // 4))
         elif slope >= FLAT:
             self._climb(here, 1)
-        else:
+        elif self._levels[here].chunks >= SURE:
             self._bad = here
             self._climb(lower, (here - lower) // 2)
 

@@ -172,6 +172,7 @@ class Limit:
             flying = (self._flying_time - flight.seen_flying) / seconds
             streaming = (self._streaming_time - flight.seen_streaming) / seconds
             if abs(flying - in_flight) < 0.25:
-                trust = 1.0 if abs(streaming - self._streaming) < 0.1 else 0.25  # some were reading their prompts
-                self._knee.add(in_flight, got / seconds * streaming, trust * got)
+                running = min(in_flight, self.proven)
+                trust = 1.0 if abs(streaming - running) < 0.1 else 1 / 16  # some were reading their prompts
+                self._knee.add(running, got / seconds * streaming, trust * got)
         flight.look(self._time, chunks, in_flight, self._flying_time, self._streaming_time)

@@ -41,6 +41,8 @@ class Limited:
         match event:
             case NodeUp(node=node) if event.look_ahead == 0:
                 return self._came_up(event)
+            case Resized(node=node) if event.look_ahead and node in self._shown:
+                del self._shown[node]
             case Resized(node=node) if node in self._shown:
                 self._limits[node].ceiling = event.slots
                 return self._show(node, event.time)
