@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MINUTE = 60.0
+ROUNDING = 1e-6
 
 
 class Allowance:
@@ -24,7 +25,8 @@ class Allowance:
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until `amount` may be used; more than a minute's worth is let through when the bucket is full."""
-        return max(0.0, min(amount, self.per_minute) - self.left(now)) * MINUTE / self.per_minute
+        missing = min(amount, self.per_minute) - self.left(now)
+        return missing * MINUTE / self.per_minute if missing > ROUNDING else 0.0
 
     def reset(self, now: float) -> float:
         """Seconds until the bucket is full."""

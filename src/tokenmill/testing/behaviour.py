@@ -125,9 +125,12 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.models:
             raise ValueError("models is empty; name at least one")
         for number, fault in enumerate(self.fault):
-            for name in ("match", "path"):
-                check_pattern(f"fault[{number}].{name}", getattr(fault, name))
+            check_fault(f"fault[{number}]", fault)
         for number, change in enumerate(self.change):
+            if change.at is None and change.request is None:
+                raise ValueError(f"change[{number}] has neither at nor request; say when it happens")
+            if change.every is not None and change.every <= 0:
+                raise ValueError(f"change[{number}].every is {change.every}; give more than 0")
             refuse_fixed(f"change[{number}].set", change.set)
 
 
@@ -143,11 +146,23 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}; give at least {least}")
 
 
-def check_pattern(name: str, pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{name} is {pattern!r}, which is no regular expression: {error}") from error
+def check_fault(place: str, fault: AnyFault) -> None:
+    """Refuses what types can't: patterns that are none, and numbers out of range."""
+    for name in ("match", "path"):
+        pattern = getattr(fault, name)
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{place}.{name} is {pattern!r}, which is no regular expression: {error}") from error
+    for name in ("share", "keep", "jitter"):
+        if not 0 <= getattr(fault, name, 0) <= 1:
+            raise ValueError(f"{place}.{name} is {getattr(fault, name)}; give 0 to 1")
+    for name in ("gap", "factor", "bytes"):
+        if getattr(fault, name, 1) <= 0:
+            raise ValueError(f"{place}.{name} is {getattr(fault, name)}; give more than 0")
+    for name in ("seconds", "pieces", "more", "size", "limit", "by"):
+        if isinstance(getattr(fault, name, 0), float | int) and getattr(fault, name, 0) < 0:
+            raise ValueError(f"{place}.{name} is {getattr(fault, name)}; give at least 0")
 
 
 def refuse_fixed(name: str, changes: dict[str, Any]) -> None:
@@ -182,6 +197,16 @@ def make_script(data: dict[str, Any], place: str) -> Script:
         script = msgspec.convert({"server": whole, "device": devices}, Script)
     except msgspec.ValidationError as error:
         raise UsageError(f"{place}: {error}") from error
+    return checked(script, place)
+
+
+def checked(script: Script, place: str) -> Script:
+    """The script, if its servers go together."""
+    unknown = [
+        server.device for server in script.server if server.device is not None and server.device not in script.device
+    ]
+    if unknown:
+        raise UsageError(f"{place}: device {unknown[0]!r} is not described; add a table [device.{unknown[0]}]")
     names = [server.name for server in script.server]
     if len(set(names)) < len(names):
         raise UsageError(f"{place}: two servers have one name; names: {', '.join(names)}")

@@ -38,13 +38,13 @@ def first_work(behaviour: Behaviour, prompt_tokens: int) -> float:
 
 def reply_to(ask: Ask, voice: Voice, said: Said, behaviour: Behaviour, timing: Timing, arrived: float) -> Reply:
     """The reply that says `said`; its pieces are made as they are due, so that its timing is what happened."""
-    first = first_work(behaviour, said.prompt_tokens)
+    first, begun = first_work(behaviour, said.prompt_tokens), time.monotonic()
     each = 0.0 if behaviour.rate is None else 1.0 / behaviour.rate
 
     def measured() -> None:
         now = time.monotonic()
         timing.read = first
-        timing.write = max(said.tokens * each, now - arrived - timing.load - first)
+        timing.write = max(said.tokens * each, now - begun - first)
         timing.total = max(now - arrived, timing.load + timing.read + timing.write)
 
     def stream() -> Iterator[Piece]:

@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.sender: Sender | None = None
-        self.is_full = False
+        self._is_paused = False
         self._transport: asyncio.Transport | None = None
         self._parser: h11.Connection | None = None
         self._buffer = b""
@@ -82,11 +82,16 @@ class Connection(asyncio.Protocol):
             return
         self._feed(data)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be written for now, or ever."""
+        return self._is_paused or self._transport is None or self._transport.is_closing()
+
     def pause_writing(self) -> None:
-        self.is_full = True
+        self._is_paused = True
 
     def resume_writing(self) -> None:
-        self.is_full = False
+        self._is_paused = False
         if self.sender is not None:
             self.sender.resume()
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tokenmill.testing.answer import Said
 from tokenmill.testing.ask import Ask
 from tokenmill.testing.connection import Connection, Sender
 from tokenmill.testing.fault import AnyFault
 from tokenmill.testing.player import Player
-from tokenmill.testing.relay import Honest, Relay
+from tokenmill.testing.relay import Relay
 from tokenmill.testing.ticker import Ticker
 from tokenmill.testing.voice import Timing, Voice
 from tokenmill.testing.wire import Wire
+
+if TYPE_CHECKING:
+    from tokenmill.testing.honest import Honest
 
 
 class Ground(Protocol):

@@ -6,6 +6,7 @@ another context, have ended; all wait for it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -20,7 +21,7 @@ class Waiter(Protocol):
 
 
 class Loaded(Struct):
-    """A model in memory: usable from `ready`, and gone after `expires` unless used, both on the server's clock."""
+    """A model in memory, usable from `ready`; it goes at `expires`, which is None while it is used."""
 
     model: str
     num_ctx: int
@@ -80,7 +81,7 @@ class Line:
     def keep(self, now: float, seconds: float) -> None:
         """The model stays for `seconds` after its last use; negative is for ever, 0 not at all."""
         if self.loaded is not None and not self.running:
-            self.loaded.expires = None if seconds < 0 else max(now, self.loaded.ready) + seconds
+            self.loaded.expires = math.inf if seconds < 0 else max(now, self.loaded.ready) + seconds
 
     def holds(self, now: float) -> Loaded | None:
         """The model in memory now."""

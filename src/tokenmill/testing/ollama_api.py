@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from tokenmill.testing.voice import MARK, REASON, Piece, Timing, now_text, quote
 
 PARAMETERS = 3_212_749_888
 SIZE = 2_019_393_189
+FOR_EVER = datetime(2318, 1, 1, tzinfo=UTC)
 MODIFIED = "2026-01-02T03:04:05.678901234Z"
 FAMILY = {
     "parent_model": "",
@@ -128,7 +130,7 @@ def running(behaviour: Behaviour, loaded: Loaded | None, now: float, wall: float
     if loaded is None:
         return {"models": []}
     left = behaviour.keep_alive if loaded.expires is None else loaded.expires - now
-    expires = datetime.fromtimestamp(wall + left, UTC) if left >= 0 else datetime(2318, 1, 1, tzinfo=UTC)
+    expires = FOR_EVER if math.isinf(left) else datetime.fromtimestamp(wall + left, UTC)
     return {
         "models": [
             listed(behaviour, loaded.model)

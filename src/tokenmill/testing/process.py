@@ -22,10 +22,7 @@ async def serve(script: Script, tell: Callable[[str], None], *, until_input_ends
     attempts: Counter[str] = Counter()
     sites: dict[str, Site] = {}
     for number, behaviour in enumerate(script.server):
-        if behaviour.device is None:
-            ticker = Ticker(behaviour.curve, loop)
-        else:
-            ticker = shared.setdefault(behaviour.device, Ticker(behaviour.curve, loop))
+        ticker = Ticker(behaviour.curve, loop) if behaviour.device is None else shared[behaviour.device]
         sites[behaviour.name] = site = Site(behaviour, number, ticker, attempts)
         if behaviour.honest:
             await site.be_honest()

@@ -6,63 +6,22 @@ A request with a fault is answered by the same engine, but whole, so that the fa
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import cast
+from typing import TYPE_CHECKING
 
-from tokenmill.cluster import EngineFacts
-from tokenmill.driver.options import Options, Settings, make_engine, parse_node
-from tokenmill.engine import Engine
 from tokenmill.errors import EngineError
-from tokenmill.request import Chunk, Completion, Message, Request, Sampling
+from tokenmill.request import Chunk
 from tokenmill.testing.answer import Said
 from tokenmill.testing.ask import Ask
-from tokenmill.testing.behaviour import Behaviour
 from tokenmill.testing.connection import Connection
 from tokenmill.testing.spoil import error_line
 from tokenmill.testing.voice import Reply, Timing, Voice, reply_bytes
 from tokenmill.testing.wire import LAST_CHUNK, chunk, framed, head_of
-from tokenmill.workload import Spec
 
-
-class Honest:
-    """The engine behind a server."""
-
-    def __init__(self, behaviour: Behaviour) -> None:
-        settings = Settings(slots=behaviour.slots)
-        self._engine: Engine = make_engine(
-            parse_node(behaviour.honest, 0), Options(workload=Spec(source="-")), settings
-        )
-        self._rows = itertools.count()
-
-    async def open(self) -> EngineFacts:
-        return await self._engine.open()
-
-    async def close(self) -> None:
-        await self._engine.close()
-
-    def count(self, ask: Ask) -> int:
-        """The tokens of the prompt by the engine's own tokenizer."""
-        return self._engine.count(self._request(ask))
-
-    def generate(self, ask: Ask) -> AsyncGenerator[Chunk | Completion, None]:
-        return cast(AsyncGenerator[Chunk | Completion, None], self._engine.generate(self._request(ask)))
-
-    def _request(self, ask: Ask) -> Request:
-        row = next(self._rows)
-        messages = tuple(Message(role, content) for role, content in ask.messages) if ask.chat else ()
-        sampling = Sampling(
-            max_tokens=ask.max_tokens,
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            top_k=ask.top_k,
-            seed=ask.seed,
-            stop=ask.stop,
-        )
-        prompt = None if messages else ask.prompt
-        return Request(row=row, custom_id=f"request-{row}", prompt=prompt, messages=messages, sampling=sampling)
+if TYPE_CHECKING:
+    from tokenmill.testing.honest import Honest
 
 
 class Relay:

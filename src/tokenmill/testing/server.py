@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgspec
 
 from tokenmill.errors import UsageError
-from tokenmill.testing.behaviour import Behaviour, Change, Curve, Script, name_of
+from tokenmill.testing.behaviour import Behaviour, Change, Curve, Script, checked, name_of
 from tokenmill.testing.ledger import State, Tally
 
 PATIENCE = 10.0
@@ -32,7 +32,7 @@ class FaultServer:
             msgspec.structs.replace(behaviour, name=name_of(number)) if behaviour.name == plain else behaviour
             for number, behaviour in enumerate(given)
         ]
-        self._script = Script(server=tuple(servers), device=devices or {})
+        self._script = checked(Script(server=tuple(servers), device=devices or {}), "FaultServer")
         self._process: subprocess.Popen[bytes] | None = None
         self.urls: tuple[str, ...] = ()
         self._control = ""

@@ -7,6 +7,7 @@ import hmac
 import math
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from tokenmill.errors import TokenmillError
 from tokenmill.testing import ollama_api, openai_api, routes
@@ -24,13 +25,15 @@ from tokenmill.testing.ledger import Ledger
 from tokenmill.testing.line import Line, Loaded
 from tokenmill.testing.listener import Listener, security_of
 from tokenmill.testing.player import Player
-from tokenmill.testing.relay import Honest
 from tokenmill.testing.spoil import at_once, spoiled
 from tokenmill.testing.spoil_answer import answer, twisted
 from tokenmill.testing.ticker import Ticker
 from tokenmill.testing.timeline import Timeline
 from tokenmill.testing.voice import Reply, Voice, reply_bytes, reply_json
 from tokenmill.testing.wire import Wire
+
+if TYPE_CHECKING:
+    from tokenmill.testing.honest import Honest
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
@@ -60,6 +63,8 @@ class Site:
 
     async def be_honest(self) -> None:
         """Lets the engine that the behaviour names answer, within its own context and under its own digest."""
+        from tokenmill.testing.honest import Honest
+
         self.honest = Honest(self.behaviour)
         facts = await self.honest.open()
         context = facts.context or self.behaviour.context
