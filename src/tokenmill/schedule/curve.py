@@ -20,19 +20,21 @@ class Curve(Struct, frozen=True, kw_only=True):
     """The true behaviour of a server, which a strategy has to find out.
 
     `slots`: requests that run, None for as many as the node says; further ones wait in the order in which they came.
-    `crowding`: how much longer each token takes for every further server at work on the same device.
+    `crowding`: how much longer each token takes for every further server at work on the same device. `slowness`: how
+    many times longer everything takes, however little runs.
     """
 
     slots: int | None = None
     serial: float = 0.0
     coherence: float = 0.0
     crowding: float = 0.0
+    slowness: float = 1.0
 
     def pace(self, running: int, servers: int = 1) -> float:
         """The pace of each of `running` requests on the device, which `servers` share, as a part of that of one."""
         if running < 2:
-            return 1.0
-        load = 1.0 + self.serial * (running - 1) + self.coherence * running * (running - 1)
+            return 1.0 / self.slowness
+        load = self.slowness * (1.0 + self.serial * (running - 1) + self.coherence * running * (running - 1))
         return 1.0 / (load * (1.0 + self.crowding * (servers - 1)))
 
     def best(self, most: int) -> tuple[int, float]:

@@ -36,7 +36,8 @@ class Spell(Struct, frozen=True, kw_only=True):
 
     Nobody tells the strategy: it has to find out. `above`: only what comes while so many requests are there already
     fails. `cuts`: what is there when it begins fails as well, at once (a reset), or if the kind is `timeout`, `after`
-    that many seconds of silence. `late`: the answer comes all the same, so many seconds after the failure.
+    that many seconds of silence. `late`: the answer comes all the same, so many seconds after the failure. An empty
+    kind fails nothing: the server takes requests, and begins to work when the spell ends, as while it loads a model.
     """
 
     node: int
@@ -57,3 +58,24 @@ class Faults(Struct, frozen=True, kw_only=True):
     mishaps: Sequence[Mishap] = ()
     spells: Sequence[Spell] = ()
     poison: frozenset[int] = frozenset()
+
+
+class Script:
+    """Finds what goes wrong with an attempt."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._mishaps = {(mishap.row, mishap.lease): mishap for mishap in faults.mishaps}
+        self._poison = {row: Mishap(row=row, kind="crash") for row in faults.poison}
+        self._spells: dict[int, list[Spell]] = {}
+        for spell in faults.spells:
+            self._spells.setdefault(spell.node, []).append(spell)
+
+    def mishap(self, row: int, lease: int) -> Mishap | None:
+        return self._mishaps.get((row, lease)) or self._poison.get(row)
+
+    def spell(self, node: int, now: float, in_flight: int) -> Spell | None:
+        """What is wrong with a server now; the first that was named, if it is several things."""
+        for spell in self._spells.get(node, ()):
+            if spell.begins <= now < spell.ends and in_flight >= spell.above:
+                return spell
+        return None

@@ -40,7 +40,7 @@ from tokenmill.event import (
     Woke,
 )
 from tokenmill.schedule.curve import Curve
-from tokenmill.schedule.faults import Faults, Mishap, Outage, Spell
+from tokenmill.schedule.faults import Faults, Mishap, Outage, Script, Spell
 from tokenmill.schedule.fleet import Fleet, Note
 from tokenmill.schedule.host import Device, Flight, Host, SimNode, make_hosts
 from tokenmill.schedule.strategy import Strategy
@@ -120,11 +120,7 @@ class _Simulation:
     def __init__(self, strategy: Strategy, nodes: Sequence[SimNode], faults: Faults, keep_log: bool) -> None:
         self.strategy = strategy
         self.faults = faults
-        self.mishaps = {(mishap.row, mishap.lease): mishap for mishap in faults.mishaps}
-        self.spells: dict[int, list[Spell]] = {node: [] for node in range(len(nodes))}
-        for spell in faults.spells:
-            self.spells[spell.node].append(spell)
-        self.mishaps |= {(row, 0): Mishap(row=row, kind="crash") for row in faults.poison}
+        self.script = Script(faults)
         self.hosts = make_hosts(nodes)
         self.rows: dict[int, SimRow] = {}
         self.flights: dict[int, Flight] = {}
@@ -267,7 +263,7 @@ class _Simulation:
 
     def spell_begins(self, spell: Spell) -> None:
         host = self.hosts[spell.node]
-        if not spell.cuts:
+        if not spell.cuts or not spell.kind:
             return
         for flight in list(host.flights.values()):
             host.take(flight, self.now)
@@ -275,11 +271,7 @@ class _Simulation:
         self._watch(host.device)
 
     def _spell(self, host: Host) -> Spell | None:
-        """What is wrong with the server now; the first that was named if it is several things."""
-        for spell in self.spells[host.number]:
-            if spell.begins <= self.now < spell.ends and len(host.flights) >= spell.above:
-                return spell
-        return None
+        return self.script.spell(host.number, self.now, len(host.flights))
 
     def _probe(self, host: Host) -> None:
         assert host.number not in self._probed, f"node {host.number} is probed already"
@@ -287,7 +279,10 @@ class _Simulation:
             return
         self._probed.add(host.number)
         spell = self._spell(host) if host.is_up else Spell(node=host.number, begins=0, ends=0, kind="unreachable")
-        self.at(self.now + (spell.after if spell else host.facts.work(1)), self.probed, host, spell)
+        if spell is None or not spell.kind:
+            self.at((spell.ends if spell else self.now) + host.facts.work(1), self.probed, host, None)
+        else:
+            self.at(self.now + spell.after, self.probed, host, spell)
 
     def probed(self, host: Host, spell: Spell | None) -> None:
         self._probed.discard(host.number)
@@ -311,15 +306,22 @@ class _Simulation:
         self.flights[row] = host.flights[row] = flight
         if not host.is_up:
             self.at(self.now, self.end, flight, "transient")  # sent before the loss of the node was known
-        elif spell is not None:
+        elif spell is None:
+            self.begin(flight)
+        elif spell.kind:
             self._doom(flight, spell)
         else:
-            host.put(flight, self.now)
-            self._watch(host.device)
+            self.at(spell.ends, self.begin, flight)
+
+    def begin(self, flight: Flight) -> None:
+        """The attempt is in the hands of its node, unless that was lost before."""
+        if flight.is_live:
+            flight.host.put(flight, self.now)
+            self._watch(flight.host.device)
 
     def _make_flight(self, row: int, lease: int, host: Host) -> Flight:
         span = host.facts.work(self.rows[row].tokens)
-        mishap = self.mishaps.get((row, lease)) or self.mishaps.get((row, 0))
+        mishap = self.script.mishap(row, lease)
         if mishap is None:
             return Flight(row, lease, self.now, host, span)
         return Flight(row, lease, self.now, host, span * mishap.part, mishap.kind, mishap.late)
