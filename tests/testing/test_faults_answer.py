@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from testing.asking import ask, ask_json, chat, events, native_lines, native_text
+from testing.conftest import Strike
 from tokenmill.testing import (
-    AnyFault,
     Behaviour,
     Change,
     Empty,
@@ -25,18 +25,14 @@ CHAT, SSE = "/api/chat", "/v1/chat/completions"
 P = "Give me 2 sentences about it"
 
 
-def with_fault(*faults: AnyFault) -> FaultServer:
-    return FaultServer(Behaviour(chunks=4, fault=faults))
-
-
 def both(server: FaultServer, prompt: str = P, **fields: object) -> tuple[dict, dict]:  # type: ignore[type-arg]  # JSON
     native = ask_json(server.url, CHAT, chat(prompt, stream=False, **fields))
     return native, ask_json(server.url, SSE, chat(prompt, **fields))
 
 
-def test_b15_the_answer_of_another_prompt() -> None:
+def test_b15_the_answer_of_another_prompt(struck: Strike) -> None:
     """A swapped answer is the one given before, or that of a prompt the script names."""
-    with with_fault(Swapped(match="second"), Swapped(match="third", prompt="first")) as server:
+    with struck(Swapped(match="second"), Swapped(match="third", prompt="first")) as server:
         first, second, third = (
             native_text(ask(server.url, CHAT, chat(name))[2]) for name in ("first", "second", "third")
         )
@@ -44,17 +40,17 @@ def test_b15_the_answer_of_another_prompt() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_c7_a_prompt_cut_in_silence(stream: bool) -> None:
+def test_c7_a_prompt_cut_in_silence(stream: bool, struck: Strike) -> None:
     """Fewer prompt tokens are reported than were sent, and nothing else tells of it."""
-    with with_fault(PromptCut(keep=0.25)) as server:
+    with struck(PromptCut(keep=0.25)) as server:
         last = native_lines(ask(server.url, CHAT, chat("word " * 100, truncate=False, stream=stream))[2])[-1]
     assert (last["prompt_eval_count"], last["done_reason"]) == (25, "stop")
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
-def test_c8_another_reason(reason: str) -> None:
+def test_c8_another_reason(reason: str, struck: Strike) -> None:
     """Half an answer ends for the reason the script names."""
-    with with_fault(Finish(reason=reason)) as server:
+    with struck(Finish(reason=reason)) as server:
         native, other = both(server)
         streamed = events(ask(server.url, SSE, chat(P, stream=True))[2])
     assert native["done_reason"] == other["choices"][0]["finish_reason"] == reason
@@ -62,9 +58,9 @@ def test_c8_another_reason(reason: str) -> None:
     assert native["eval_count"] == other["usage"]["completion_tokens"] == 11
 
 
-def test_c8_empty_and_reasoning_only() -> None:
+def test_c8_empty_and_reasoning_only(struck: Strike) -> None:
     """An empty answer and one whose text is all in the reasoning both end with `stop`."""
-    with with_fault(Empty(match="empty"), ReasoningOnly(match="think")) as server:
+    with struck(Empty(match="empty"), ReasoningOnly(match="think")) as server:
         empty, thought = both(server, "empty"), both(server, "think")
     assert (empty[0]["message"]["content"], empty[0]["done_reason"]) == ("", "stop")
     assert (empty[1]["choices"][0]["message"]["content"], empty[1]["usage"]["completion_tokens"]) == ("", 0)
@@ -73,9 +69,9 @@ def test_c8_empty_and_reasoning_only() -> None:
     assert (message["content"], bool(message["reasoning_content"])) == ("", True)
 
 
-def test_c8_a_tool_nobody_offered() -> None:
+def test_c8_a_tool_nobody_offered(struck: Strike) -> None:
     """A call comes instead of text."""
-    with with_fault(ToolCall(name="launch")) as server:
+    with struck(ToolCall(name="launch")) as server:
         native, other = both(server)
         streamed = events(ask(server.url, SSE, chat(P, stream=True))[2])
     assert native["message"]["tool_calls"][0]["function"]["name"] == "launch"
@@ -86,16 +82,16 @@ def test_c8_a_tool_nobody_offered() -> None:
     assert any(calls)
 
 
-def test_c8_text_of_the_scripts_choice() -> None:
+def test_c8_text_of_the_scripts_choice(struck: Strike) -> None:
     """Whatever the script wants said is said, such as JSON that misses its schema."""
-    with with_fault(Say(text='{"age": "old"}')) as server:
+    with struck(Say(text='{"age": "old"}')) as server:
         native, other = both(server)
     assert native["message"]["content"] == other["choices"][0]["message"]["content"] == '{"age": "old"}'
 
 
-def test_c9_one_word_until_the_limit() -> None:
+def test_c9_one_word_until_the_limit(struck: Strike) -> None:
     """A loop goes on until the limit of the request and says `length`."""
-    with with_fault(Loop()) as server:
+    with struck(Loop()) as server:
         native = ask_json(server.url, CHAT, chat(P, stream=False, options={"num_predict": 300}))
         other = ask_json(server.url, SSE, chat(P, max_tokens=20))
         unlimited = ask_json(server.url, CHAT, chat(P, stream=False))
@@ -104,9 +100,9 @@ def test_c9_one_word_until_the_limit() -> None:
     assert unlimited["eval_count"] == 512
 
 
-def test_counts_can_be_left_out_or_zero() -> None:
+def test_counts_can_be_left_out_or_zero(struck: Strike) -> None:
     """Token counts are absent, or 0, as on a cache hit."""
-    with with_fault(NoUsage(match="absent"), NoUsage(match="zero", zero=True)) as server:
+    with struck(NoUsage(match="absent"), NoUsage(match="zero", zero=True)) as server:
         absent, zero = both(server, "absent"), both(server, "zero")
         body = chat("absent", stream=True, stream_options={"include_usage": True})
         streamed = events(ask(server.url, SSE, body)[2])

@@ -10,8 +10,8 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from testing.asking import MODEL, ask, chat, event_text, events, native_lines, native_text, raw, read_until, send, until
+from testing.conftest import Strike
 from tokenmill.testing import (
-    AnyFault,
     Behaviour,
     Body,
     Change,
@@ -42,10 +42,6 @@ CHAT, SSE = "/api/chat", "/v1/chat/completions"
 P = "Give me 2 sentences about it"
 
 
-def with_fault(fault: AnyFault) -> FaultServer:
-    return FaultServer(Behaviour(chunks=4, fault=(fault,)))
-
-
 def calm_text() -> str:
     with FaultServer(Behaviour(chunks=4)) as server:
         return native_text(ask(server.url, CHAT, chat(P))[2])
@@ -55,9 +51,9 @@ def body_of(got: bytes) -> bytes:
     return got.split(b"\r\n\r\n", 1)[1]
 
 
-def test_b1_a_server_that_is_down_refuses_and_returns() -> None:
+def test_b1_a_server_that_is_down_refuses_and_returns(struck: Strike) -> None:
     """While it is down connections are refused, those there were are reset, and it returns at the same address."""
-    with with_fault(Silent()) as server:
+    with struck(Silent()) as server:
         with send(server.url, CHAT, chat(P)) as sock:
             until(server, lambda state: state.running == 1)
             server.change(Change(down=True))
@@ -70,9 +66,9 @@ def test_b1_a_server_that_is_down_refuses_and_returns() -> None:
         assert ask(server.url, "/v1/models")[0] == 200
 
 
-def test_b1_a_request_can_take_the_server_down() -> None:
+def test_b1_a_request_can_take_the_server_down(struck: Strike) -> None:
     """The request that strikes is reset; after its time the server is there again."""
-    with with_fault(Down(numbers=(1,), seconds=0.001)) as server:
+    with struck(Down(numbers=(1,), seconds=0.001)) as server:
         assert raw(server.url, CHAT, chat(P)) == (b"", "reset")
         until(server, lambda state: state.up)
         assert ask(server.url, CHAT, chat(P))[0] == 200
@@ -87,9 +83,9 @@ def test_c3_a_server_flaps() -> None:
             until(server, lambda state: state.up)
 
 
-def test_b3_silent_holds_a_slot_and_says_nothing() -> None:
+def test_b3_silent_holds_a_slot_and_says_nothing(struck: Strike) -> None:
     """A request is taken and never answered, until the client leaves."""
-    with with_fault(Silent()) as server:
+    with struck(Silent()) as server:
         with send(server.url, CHAT, chat(P)) as sock:
             until(server, lambda state: state.running == 1)
             sock.setblocking(False)
@@ -98,24 +94,24 @@ def test_b3_silent_holds_a_slot_and_says_nothing() -> None:
         assert until(server, lambda state: state.cancelled == 1).running == 0
 
 
-def test_c1_the_engine_is_dead_and_the_listing_is_not() -> None:
+def test_c1_the_engine_is_dead_and_the_listing_is_not(struck: Strike) -> None:
     """While requests for text hang, models are listed with 200."""
-    with with_fault(Silent()) as server, send(server.url, SSE, chat(P)):
+    with struck(Silent()) as server, send(server.url, SSE, chat(P)):
         until(server, lambda state: state.running == 1)
         assert ask(server.url, "/v1/models")[0] == 200
         assert ask(server.url, "/api/ps")[0] == 200
 
 
-def test_b3_trickle_sends_byte_by_byte() -> None:
+def test_b3_trickle_sends_byte_by_byte(struck: Strike) -> None:
     """The right answer, a few bytes at a time."""
-    with with_fault(Trickle(bytes=100, gap=0.001)) as server:
+    with struck(Trickle(bytes=100, gap=0.001)) as server:
         assert native_text(ask(server.url, CHAT, chat(P))[2]) == calm_text()
 
 
 @pytest.mark.parametrize(("path", "sign"), [(SSE, b": keep-alive\n\n"), (CHAT, b'"content":""},"done":false}\n')])
-def test_b3_keep_alive_without_text(path: str, sign: bytes) -> None:
+def test_b3_keep_alive_without_text(path: str, sign: bytes, struck: Strike) -> None:
     """Comments, or empty pieces, come for ever, and no text."""
-    with with_fault(KeepAlive(gap=0.001)) as server, send(server.url, path, chat(P, stream=True)) as sock:
+    with struck(KeepAlive(gap=0.001)) as server, send(server.url, path, chat(P, stream=True)) as sock:
         got = b""
         for _ in range(5):
             got += read_until(sock, sign)
@@ -124,10 +120,12 @@ def test_b3_keep_alive_without_text(path: str, sign: bytes) -> None:
 
 @pytest.mark.parametrize("path", [CHAT, SSE])
 @pytest.mark.parametrize(("fault", "ending"), [(Reset, "reset"), (Close, "closed")])
-def test_b4_broken_in_the_head_the_body_and_at_the_end(path: str, fault: type[Reset | Close], ending: str) -> None:
+def test_b4_broken_in_the_head_the_body_and_at_the_end(
+    path: str, fault: type[Reset | Close], ending: str, struck: Strike
+) -> None:
     """The connection ends where it was told to, before any end mark."""
     for at, pieces in (("head", 0), ("body", 2), ("end", 4)):
-        with with_fault(fault(at=at, pieces=2)) as server:  # type: ignore[arg-type]  # one of the three
+        with struck(fault(at=at, pieces=2)) as server:  # type: ignore[arg-type]  # one of the three
             got, how = raw(server.url, path, chat(P, stream=True))
         assert how == ending
         assert (b"\r\n\r\n" in got) == (at != "head")
@@ -139,9 +137,9 @@ def test_b4_broken_in_the_head_the_body_and_at_the_end(path: str, fault: type[Re
 
 
 @pytest.mark.parametrize("at", ["body", "end"])
-def test_b4_a_reply_in_one_piece_breaks_too(at: str) -> None:
+def test_b4_a_reply_in_one_piece_breaks_too(at: str, struck: Strike) -> None:
     """A body with a length ends before its length."""
-    with with_fault(Reset(at=at)) as server:  # type: ignore[arg-type]  # one of the three
+    with struck(Reset(at=at)) as server:  # type: ignore[arg-type]  # one of the three
         got, how = raw(server.url, CHAT, chat(P, stream=False))
     promised = int(got.partition(b"content-length: ")[2].partition(b"\r\n")[0])
     assert how == "reset"
@@ -151,9 +149,9 @@ def test_b4_a_reply_in_one_piece_breaks_too(at: str) -> None:
 @pytest.mark.parametrize(
     ("missing", "has_mark", "has_reason"), [("mark", False, True), ("reason", True, False), ("both", False, False)]
 )
-def test_b5_a_stream_without_its_end(missing: str, has_mark: bool, has_reason: bool) -> None:
+def test_b5_a_stream_without_its_end(missing: str, has_mark: bool, has_reason: bool, struck: Strike) -> None:
     """A well-framed stream lacks `[DONE]`, the reason, or both; on the native API its last line."""
-    with with_fault(Unfinished(missing=missing)) as server:  # type: ignore[arg-type]  # one of the three
+    with struck(Unfinished(missing=missing)) as server:  # type: ignore[arg-type]  # one of the three
         found = events(ask(server.url, SSE, chat(P, stream=True))[2])
         lines = native_lines(ask(server.url, CHAT, chat(P))[2])
     assert ("[DONE]" in found) == has_mark
@@ -164,9 +162,9 @@ def test_b5_a_stream_without_its_end(missing: str, has_mark: bool, has_reason: b
 
 @pytest.mark.parametrize("path", [CHAT, SSE])
 @pytest.mark.parametrize("length", ["short", "long", "negative", "words", "two"])
-def test_b6_a_wrong_length(path: str, length: str) -> None:
+def test_b6_a_wrong_length(path: str, length: str, struck: Strike) -> None:
     """Content-Length is not what follows."""
-    with with_fault(WrongLength(length=length)) as server:  # type: ignore[arg-type]  # one of the five
+    with struck(WrongLength(length=length)) as server:  # type: ignore[arg-type]  # one of the five
         got, how = raw(server.url, path, chat(P))
     head = got.partition(b"\r\n\r\n")[0]
     lengths = [line.partition(b": ")[2] for line in head.split(b"\r\n") if line.startswith(b"content-length")]
@@ -178,23 +176,23 @@ def test_b6_a_wrong_length(path: str, length: str) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("size", ["words", "negative", "huge", "short", "long"])
-def test_b6_a_wrong_chunk(size: str, stream: bool) -> None:
+def test_b6_a_wrong_chunk(size: str, stream: bool, struck: Strike) -> None:
     """A client that reads chunks by the rules meets one that breaks them."""
-    with with_fault(WrongChunk(size=size)) as server, pytest.raises(UNREADABLE):  # type: ignore[arg-type]
+    with struck(WrongChunk(size=size)) as server, pytest.raises(UNREADABLE):  # type: ignore[arg-type]
         json.loads(ask(server.url, SSE, chat(P, stream=stream))[2])
 
 
-def test_b6_crumbs_are_the_right_answer() -> None:
+def test_b6_crumbs_are_the_right_answer(struck: Strike) -> None:
     """Chunks of one byte, and many blank ones before, are a right answer for who has patience."""
-    with with_fault(Crumbs(more=100_000)) as server:
+    with struck(Crumbs(more=100_000)) as server:
         assert native_text(ask(server.url, CHAT, chat(P))[2]) == calm_text()
         assert event_text(ask(server.url, SSE, chat(P, stream=True))[2]) == calm_text()
         assert server.state().answered == 2
 
 
-def test_b7_a_gzip_bomb_is_valid_and_large() -> None:
+def test_b7_a_gzip_bomb_is_valid_and_large(struck: Strike) -> None:
     """A body of 50 kB becomes 40 MB."""
-    with with_fault(GzipBomb(size=40_000_000)) as server:
+    with struck(GzipBomb(size=40_000_000)) as server:
         _, headers, body = ask(server.url, CHAT, chat(P))
     assert headers["content-encoding"] == "gzip"
     assert len(body) < 100_000
@@ -202,18 +200,18 @@ def test_b7_a_gzip_bomb_is_valid_and_large() -> None:
 
 
 @pytest.mark.parametrize("lines", [False, True])
-def test_b7_a_huge_body_goes_on(lines: bool) -> None:
+def test_b7_a_huge_body_goes_on(lines: bool, struck: Strike) -> None:
     """More comes than anybody wants, and the server stops when the client leaves."""
-    with with_fault(HugeBody(size=1 << 40, lines=lines)) as server:
+    with struck(HugeBody(size=1 << 40, lines=lines)) as server:
         got, how = raw(server.url, CHAT, chat(P), most=3 << 20)
         assert how == "enough"
         assert (got.count(b"\n{") > 1000) == lines
         assert until(server, lambda state: state.cancelled == 1).running == 0
 
 
-def test_b7_huge_and_endless_headers() -> None:
+def test_b7_huge_and_endless_headers(struck: Strike) -> None:
     """One line of 10 MB, or lines without end."""
-    with with_fault(HugeHeader()) as server:
+    with struck(HugeHeader()) as server:
         got, how = raw(server.url, CHAT, chat(P), most=1 << 30)
     longest = max(len(line) for line in got.split(b"\r\n"))
     assert (longest > 10 << 20, how, native_text(got[got.index(b'{"model"') :].split(b"\r\n")[0])[:2]) == (
@@ -221,18 +219,18 @@ def test_b7_huge_and_endless_headers() -> None:
         "closed",
         "1.",
     )
-    with with_fault(EndlessHeaders()) as server:
+    with struck(EndlessHeaders()) as server:
         got, how = raw(server.url, CHAT, chat(P), most=3 << 20)
         assert (how, b"\r\n\r\n" in got) == ("enough", False)
         until(server, lambda state: state.cancelled == 1)
 
 
 @pytest.mark.parametrize("path", [CHAT, SSE])
-def test_b8_a_200_that_is_no_answer(path: str) -> None:
+def test_b8_a_200_that_is_no_answer(path: str, struck: Strike) -> None:
     """A page, nothing, an error object, half a character, anything else: all with status 200."""
     found = {}
     for what in ("html", "empty", "error", "cut_character", "text"):
-        with with_fault(Body(what=what, text="[]")) as server:  # type: ignore[arg-type]  # one of the five
+        with struck(Body(what=what, text="[]")) as server:  # type: ignore[arg-type]  # one of the five
             status, headers, body = ask(server.url, path, chat(P, stream=True))
             assert status == 200
             found[what] = body
@@ -245,9 +243,9 @@ def test_b8_a_200_that_is_no_answer(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [CHAT, SSE])
-def test_b8_an_error_object_in_the_middle(path: str) -> None:
+def test_b8_an_error_object_in_the_middle(path: str, struck: Strike) -> None:
     """After some text comes an error object, and a regular end of the body."""
-    with with_fault(Body(what="error", pieces=2)) as server:
+    with struck(Body(what="error", pieces=2)) as server:
         body = ask(server.url, path, chat(P, stream=True))[2]
     assert body.count(b'"content":"') - body.count(b'"content":""') == 2
     last = body.strip().splitlines()[-1].removeprefix(b"data: ")
@@ -255,9 +253,9 @@ def test_b8_an_error_object_in_the_middle(path: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["7", "0", "-1", "99999999999", "soon", None])
-def test_b9_retry_after_is_sent_as_it_stands(value: str | None) -> None:
+def test_b9_retry_after_is_sent_as_it_stands(value: str | None, struck: Strike) -> None:
     """Any value of Retry-After reaches the client, on both APIs, and no slot is used."""
-    with with_fault(Status(status=429, retry_after=value)) as server:
+    with struck(Status(status=429, retry_after=value)) as server:
         for path in (CHAT, SSE):
             status, headers, body = ask(server.url, path, chat(P))
             assert (status, headers.get("retry-after")) == (429, value)
@@ -265,16 +263,16 @@ def test_b9_retry_after_is_sent_as_it_stands(value: str | None) -> None:
         assert server.state().max_running == 0
 
 
-def test_b9_retry_after_as_a_date() -> None:
+def test_b9_retry_after_as_a_date(struck: Strike) -> None:
     """`date+5` becomes a date in the form of HTTP."""
-    with with_fault(Status(status=503, retry_after="date+5")) as server:
+    with struck(Status(status=503, retry_after="date+5")) as server:
         assert parsedate_to_datetime(ask(server.url, CHAT, chat(P))[1]["retry-after"]).year > 2000
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422, 425, 500, 502, 503, 504, 529])
-def test_b10_b11_any_status(status: int) -> None:
+def test_b10_b11_any_status(status: int, struck: Strike) -> None:
     """Each status comes with the error object of its API; a time window makes a storm of it."""
-    with with_fault(Status(status=status, until=1e6)) as server:
+    with struck(Status(status=status, until=1e6)) as server:
         native = ask(server.url, CHAT, chat(P))
         other = ask(server.url, SSE, chat(P))
     assert (native[0], other[0]) == (status, status)
@@ -282,18 +280,18 @@ def test_b10_b11_any_status(status: int) -> None:
     assert set(json.loads(other[2])["error"]) == {"message", "type", "param", "code"}
 
 
-def test_b10_an_error_can_echo_the_key() -> None:
+def test_b10_an_error_can_echo_the_key(struck: Strike) -> None:
     """Some servers put the key into their message; this one does so when told."""
-    with with_fault(Status(status=401, echo_key=True)) as server:
+    with struck(Status(status=401, echo_key=True)) as server:
         assert b"sk-canary" in ask(server.url, SSE, chat(P), Authorization="Bearer sk-canary")[2]
 
 
-def test_b12_redirects() -> None:
+def test_b12_redirects(struck: Strike) -> None:
     """To another host with the path kept, or to itself."""
-    with with_fault(Redirect(to="http://127.0.0.2:9/", status=302)) as server:
+    with struck(Redirect(to="http://127.0.0.2:9/", status=302)) as server:
         status, headers, _ = ask(server.url, CHAT, chat(P))
         assert (status, headers["location"]) == (302, "http://127.0.0.2:9/api/chat")
-    with with_fault(Redirect()) as server:
+    with struck(Redirect()) as server:
         assert ask(server.url, CHAT, chat(P))[1]["location"] == f"{server.url}/api/chat"
 
 
@@ -309,9 +307,9 @@ def test_b14_c2_late_and_slow_answers_are_right() -> None:
         assert last["eval_duration"] >= 0.99 * 5 * 44 / 2000 * 1e9
 
 
-def test_b15_more_comes_than_was_asked_for() -> None:
+def test_b15_more_comes_than_was_asked_for(struck: Strike) -> None:
     """Behind the right answer lies another on the same connection."""
-    with with_fault(Surplus()) as server, send(server.url, CHAT, chat(P), close=False) as sock:
+    with struck(Surplus()) as server, send(server.url, CHAT, chat(P), close=False) as sock:
         got = read_until(sock, b"this answers nobody")
         assert got.count(b"HTTP/1.1 200 OK") == 2
 

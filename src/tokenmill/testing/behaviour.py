@@ -19,7 +19,7 @@ from tokenmill.testing.fault import AnyFault
 
 Api = Literal["ollama", "openai"]
 #: What can't be changed while a server runs.
-FIXED = ("name", "address", "port", "device", "honest", "certificate", "private_key")
+FIXED = ("name", "address", "port", "device", "honest", "certificate", "private_key", "loaded", "change")
 
 
 class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

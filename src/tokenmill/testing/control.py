@@ -1,7 +1,8 @@
 """The control door: what each server saw, and changes while it runs.
 
 `GET /__control/state?server=NAME`, `.../prompts`, `.../requests`; `POST /__control/behaviour?server=NAME` with the
-fields to change, `POST /__control/change?server=NAME` with a `[[change]]`. Each server has the same paths on its own
+fields to change, `POST /__control/change?server=NAME` with a `[[change]]`, `POST /__control/forget?server=NAME` to
+count from the start. Each server has the same paths on its own
 port, which then mean itself; the control door has a port of its own because a server may be down.
 """
 
@@ -34,6 +35,9 @@ def controlled(site: Site, heard: Heard) -> Reply:
             return reply_json(READERS[name](site))
         if heard.method == "POST" and name == "behaviour":
             site.adopt(changed(site.behaviour, msgspec.json.decode(heard.body, type=dict[str, Any])))
+            return reply_json({})
+        if heard.method == "POST" and name == "forget":
+            site.forget()
             return reply_json({})
         if heard.method == "POST" and name == "change":
             site.change(msgspec.json.decode(heard.body, type=Change))

@@ -94,6 +94,10 @@ class FaultServer:
         """Changes fields of a behaviour from now on."""
         self._ask("behaviour", server, msgspec.json.encode(changes))
 
+    def forget(self, server: int = 0) -> None:
+        """Lets a server count from the start, and the process forget how often each prompt was tried."""
+        self._ask("forget", server, b"")
+
     def change(self, change: Change, server: int = 0) -> None:
         """Makes a change now: down, up, unload, or fields."""
         self._ask("change", server, msgspec.json.encode(change))

@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tokenmill.errors import TokenmillError
 from tokenmill.testing import ollama_api, openai_api, routes
 from tokenmill.testing.allowance import Allowances
@@ -68,8 +70,8 @@ class Site:
         self.honest = Honest(self.behaviour)
         facts = await self.honest.open()
         context = facts.context or self.behaviour.context
-        known = {"context": context, "default_context": context, "digest": facts.digest, "loaded": True}
-        self.adopt(changed(self.behaviour, known))
+        known = msgspec.structs.replace(self.behaviour, context=context, default_context=context, digest=facts.digest)
+        self.adopt(known)
         self.line.loaded = Loaded(ollama_api.tagged(self.behaviour.models[0]), context, self.loop.time(), None)
 
     def adopt(self, behaviour: Behaviour) -> None:
@@ -95,6 +97,12 @@ class Site:
             self.listener.go_down()
         elif change.down is False:
             self.listener.go_up()
+
+    def forget(self) -> None:
+        """Counts from the start again, attempts at prompts included."""
+        self.ledger = Ledger(self.behaviour.name, self.loop.time())
+        self._attempts.clear()
+        self.pump()
 
     def opened(self, connection: Connection) -> None:
         self.listener.connections.add(connection)
