@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -26,4 +27,16 @@ def _missing(name: str) -> str | None:
         return None if os.geteuid() == 0 else "only root may mount a file system"
     if name == "linux":
         return None if sys.platform == "linux" else "this behaviour is Linux's"
+    if name == "netns":
+        return _without_namespaces()
     raise AssertionError(f"nothing is known about a requirement {name!r}")
+
+
+def _without_namespaces() -> str | None:
+    """Why no network namespaces can be made here: root alone isn't enough, some machines forbid it to root too."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        return "network namespaces need Linux, root and iproute2"
+    name = f"tm{os.getpid()}-probe"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    return None if made.returncode == 0 else f"no network namespace can be made ({made.stderr.strip()})"
