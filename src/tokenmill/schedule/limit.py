@@ -3,39 +3,58 @@
 Two questions, each with its own signal; whole latency is none, as it follows the length of the answers.
 
 **How many does it run?** The time to the first token tells, since a node that is full lets a request wait. Nodes start
-requests in the order in which they came (Ollama and vLLM do). So when one gives its first token, all that were sent
-before it and are still in flight run too: that many slots are proven, whatever the timing. One request more than is
-proven is in flight, which finds the next slot, or waits inside the node for the first place that becomes free. So
-there is never more than one beyond the capacity, but for the short slow start: when one more was answered as promptly
-as if the node were idle, the number may go up to the next power of two at once. That is the slow start of TCP
-(Jacobson, 1988), with a scout before each doubling. A request that stays without its first token, longer than first
-tokens take since a place became free, shows that the node has fewer slots than it had.
+requests in the order in which they came (Ollama and vLLM do). So when one is started, all that were sent before it and
+haven't ended run too: that many slots are proven. It was started no later than the shortest wait before its first
+token. One request more than is proven is in flight, which finds the next slot, or waits inside the node for the first
+place that becomes free. So there is never more than one beyond the capacity, but for the short slow start: when one
+more was answered as promptly as if the node were idle, the number may go up to the next round number at once. That is
+the slow start of TCP (Jacobson, 1988), with a scout before each step. A request that stays without its first token,
+longer than first tokens take since a place became free, shows that the node has fewer slots than it had.
 
 **How many should it run?** See `knee`.
 
 What first tokens take is smoothed like the round trips of TCP (RFC 6298), over waits counted from when a place was
-free.
+free, as well as that can be told.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from tokenmill.schedule.knee import Knee
 
 #: A wait is prompt up to this multiple of the shortest of the last waits.
 PROMPT = 1.25
 RECENT = 16
+#: Ends that may matter for what ran when a request was started.
+MOST_ENDS = 64
+#: Seconds by which sums of times may be off.
+ROUNDING = 1e-6
 
 
 class _Flight:
-    """A request in flight: when it was sent, as which of how many, and where it was last looked at."""
+    """A request in flight: when it was sent, as which of how many, and where it was last looked at.
 
-    __slots__ = ("among", "chunks", "in_flight", "looked", "seen_flying", "seen_streaming", "sent", "streams")
+    `is_scout`: it was sent to find out whether the node runs one more.
+    """
 
-    def __init__(self, sent: float, among: int) -> None:
+    __slots__ = (
+        "among",
+        "chunks",
+        "in_flight",
+        "is_scout",
+        "looked",
+        "seen_flying",
+        "seen_streaming",
+        "sent",
+        "streams",
+    )
+
+    def __init__(self, sent: float, among: int, *, is_scout: bool) -> None:
         self.sent = sent
         self.among = among
+        self.is_scout = is_scout
         self.streams = False
         self.look(sent, 0, 0, 0.0, 0.0)
 
@@ -59,8 +78,12 @@ class _Waits:
             self._mean += (wait - self._mean) / 8
         self._recent.append(wait)
 
+    @property
+    def shortest(self) -> float:
+        return min(self._recent, default=inf)
+
     def is_prompt(self, wait: float) -> bool:
-        return not self._recent or wait <= PROMPT * min(self._recent)
+        return wait <= PROMPT * self.shortest
 
     def is_overdue(self, wait: float) -> bool:
         return bool(self._recent) and wait > max(2 * self._mean, self._mean + 4 * self._deviation)
@@ -76,8 +99,8 @@ class Limit:
         self._streaming = 0
         self._waits = _Waits()
         self._knee = Knee()
-        self._is_bursting = False
-        self._last_end = 0.0
+        self._is_starting = True
+        self._ends: deque[float] = deque(maxlen=MOST_ENDS)
         self._time = 0.0
         self._flying_time = self._streaming_time = 0.0  # sums over time of how many fly, and how many stream
 
@@ -90,14 +113,15 @@ class Limit:
     def places(self) -> int:
         """How many may be in flight."""
         found = self.proven + 1
-        if self._is_bursting and self.proven > 1:
-            found = max(found, 1 << (self.proven - 1).bit_length())
+        if self._is_starting and self.proven > 1:
+            found = max(found, _round_number(self.proven))
         wanted = self.ceiling if self._knee.target is None else min(self.ceiling, self._knee.target)
         return max(1, min(found, wanted)) if self.ceiling else 0
 
     def sent(self, row: int, time: float) -> None:
         self._advance(time)
-        self._flights[row] = _Flight(time, len(self._flights) + 1)
+        among = len(self._flights) + 1
+        self._flights[row] = _Flight(time, among, is_scout=among > self.proven)
 
     def first_token(self, row: int, time: float) -> None:
         flight = self._flights.get(row)
@@ -107,12 +131,10 @@ class Limit:
         self._note_overdue()
         wait = time - flight.sent
         is_prompt = self._waits.is_prompt(wait)
-        is_scout = flight.among > self.proven
-        proven = flight.among if is_prompt else list(self._flights).index(row) + 1
-        if is_scout:
-            self._is_bursting = is_prompt
-        self._waits.add(min(wait, time - self._last_end) if is_scout else wait)
-        self.proven = max(self.proven, proven)
+        self.proven = max(self.proven, self._run_with(row, flight))
+        if flight.is_scout and not is_prompt:
+            self._is_starting = False
+        self._waits.add(wait if is_prompt else self._since_free(flight.sent))
         flight.streams = True
         self._streaming += 1
         flight.look(time, 1, len(self._flights), self._flying_time, self._streaming_time)
@@ -136,19 +158,35 @@ class Limit:
             self._knee.answered(self.ceiling)
         del self._flights[row]
         self._streaming -= flight.streams
-        self._last_end = time
+        self._ends.append(time)
 
     def refused(self) -> None:
         """The node had no place for a request that was sent."""
         self.proven = max(1, min(self.proven, len(self._flights) - 1))
-        self._is_bursting = False
+        self._is_starting = False
 
     def restart(self) -> None:
         """The node was away; what it ran is gone, and it may be another by now."""
         self._flights.clear()
         self._streaming = 0
         self.proven = min(self.proven, 1)
-        self._is_bursting = False
+        self._is_starting = True
+
+    def _run_with(self, row: int, flight: _Flight) -> int:
+        """How many ran when this one was started, itself included: those before it that had not ended then."""
+        started = self._time - self._waits.shortest
+        ended_since = sum(end - started > ROUNDING for end in self._ends)
+        return min(flight.among, list(self._flights).index(row) + 1 + ended_since)
+
+    def _since_free(self, sent: float) -> float:
+        """The wait from when the place became free: at an end, the one that makes it most like the waits before."""
+        began = [sent, *(end for end in self._ends if end > sent)]
+        usual = self._waits.shortest
+        return min((self._time - moment for moment in began), key=lambda wait: abs(wait - usual))
+
+    @property
+    def _last_end(self) -> float:
+        return self._ends[-1] if self._ends else 0.0
 
     def _advance(self, time: float) -> None:
         past = time - self._time
@@ -162,7 +200,7 @@ class Limit:
             if not flight.streams:
                 if self._waits.is_overdue(self._time - max(flight.sent, self._last_end)):
                     self.proven = max(1, min(self.proven, place))
-                    self._is_bursting = False
+                    self._is_starting = False
                 return
 
     def _measure(self, flight: _Flight, chunks: int) -> None:
@@ -176,3 +214,9 @@ class Limit:
                 trust = 1.0 if abs(streaming - running) < 0.1 else 1 / 16  # some were reading their prompts
                 self._knee.add(running, got / seconds * streaming, trust * got)
         flight.look(self._time, chunks, in_flight, self._flying_time, self._streaming_time)
+
+
+def _round_number(proven: int) -> int:
+    """The next power of two, or one and a half of one beyond 8: where the slots of a node are likely to end."""
+    power = 1 << max(proven - 1, 0).bit_length()
+    return power * 3 // 4 if power > 8 and proven <= power * 3 // 4 else power
