@@ -16,6 +16,7 @@ from tokenmill.driver.options import SERVED, Options, Settings, make_engine
 from tokenmill.driver.ramping import ramped
 from tokenmill.driver.witness import Seen, look
 from tokenmill.engine import Engine
+from tokenmill.engine.http.apart import run_apart
 from tokenmill.errors import EngineError, TokenmillError, UsageError
 from tokenmill.plan.identity import Identity, Mark, Sighting, identify
 from tokenmill.plan.inventory import DEVICES
@@ -56,6 +57,18 @@ class Found(Struct, kw_only=True):
     note: str = ""
 
 
+class Place(Struct, frozen=True):
+    """A node, where it is (None: in this machine), and what was seen of it from here."""
+
+    node: Node
+    url: Url | None
+    seen: Seen
+
+    @property
+    def is_reached(self) -> bool:
+        return self.url is not None and self.seen.round_trip is not None
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """All nodes in the order asked for, and how they belong together."""
 
@@ -80,25 +93,45 @@ def ask_nodes(nodes: Sequence[Node], inquiry: Inquiry, watch: Callable[[str], No
     return asyncio.run(_ask_all(nodes, inquiry, watch))
 
 
+def identity_of(nodes: Sequence[Node]) -> Identity:
+    """How nodes belong together, by looking at them without sending a request; may be called inside an event loop."""
+
+    async def look() -> Identity:
+        places = await _look_at(nodes, CONNECT)
+        return await _identity(places, [""] * len(nodes))
+
+    return run_apart(look)
+
+
 async def _ask_all(nodes: Sequence[Node], inquiry: Inquiry, watch: Callable[[str], None]) -> Report:
-    if any(node.engine in SERVED for node in nodes):
-        server_side()  # told before anything is sent if it is missing
-    urls = [url_of(node) for node in nodes]
-    seen = await asyncio.gather(*(asyncio.to_thread(_looked, url, min(CONNECT, inquiry.patience)) for url in urls))
+    places = await _look_at(nodes, min(CONNECT, inquiry.patience))
     found = []
-    for node, url, sight in zip(nodes, urls, seen, strict=True):
-        watch(node.name)
-        found.append(await _ask(node, url, sight, inquiry))
-    marks = await _marks(nodes, found)
-    identity = identify(
-        sighting(node, url, sight, each.placement, mark)
-        for node, url, sight, each, mark in zip(nodes, urls, seen, found, marks, strict=True)
-    )
+    for place in places:
+        watch(place.node.name)
+        found.append(await _ask(place, inquiry))
+    identity = await _identity(places, [each.placement for each in found])
     for each in found:
         each.host = identity.host_of(each.node).name
         each.device = identity.device_of(each.node).name
         each.same_server = identity.twins_of(each.node)
     return Report(nodes=tuple(found), identity=identity)
+
+
+async def _look_at(nodes: Sequence[Node], patience: float) -> list[Place]:
+    if any(node.engine in SERVED for node in nodes):
+        server_side()  # told before anything is sent if it is missing
+    urls = [url_of(node) for node in nodes]
+    seen = await asyncio.gather(*(asyncio.to_thread(_looked, url, patience) for url in urls))
+    return [Place(*each) for each in zip(nodes, urls, seen, strict=True)]
+
+
+async def _identity(places: Sequence[Place], placements: Sequence[str]) -> Identity:
+    """Reads the marks after everything else, as requests move an expiry on."""
+    marks: list[tuple[Mark, ...]] = [() for _ in places]
+    reached = [place.node if place.is_reached else None for place in places]
+    if any(reached):
+        marks = await server_side().marks_of(reached)
+    return identify(map(sighting, places, placements, marks))
 
 
 def url_of(node: Node) -> Url | None:
@@ -115,9 +148,10 @@ def _looked(url: Url | None, patience: float) -> Seen:
     return Seen(is_here=True) if url is None else look(url, patience)
 
 
-async def _ask(node: Node, url: Url | None, sight: Seen, inquiry: Inquiry) -> Found:
+async def _ask(place: Place, inquiry: Inquiry) -> Found:
+    node, url, seen = place.node, place.url, place.seen
     address = f"{node.engine}:{node.target}" if url is None else str(url)
-    found = Found(node=node.name, address=address, engine=node.engine, round_trip=sight.round_trip, fault=sight.fault)
+    found = Found(node=node.name, address=address, engine=node.engine, round_trip=seen.round_trip, fault=seen.fault)
     if found.fault:
         return found
     try:
@@ -186,20 +220,9 @@ def _tell_ramp(found: Found, ramp: Ramp) -> None:
     found.tokens_per_second, found.first_token = ramp.pace, ramp.first_token
 
 
-async def _marks(nodes: Sequence[Node], found: Sequence[Found]) -> list[tuple[Mark, ...]]:
-    """What each server shows that only one process can; nothing for those that can't be asked."""
-    reached = [
-        node if node.engine in SERVED and each.round_trip is not None else None
-        for node, each in zip(nodes, found, strict=True)
-    ]
-    if not any(reached):
-        return [() for _ in nodes]
-    marks: list[tuple[Mark, ...]] = await server_side().marks_of(reached)
-    return marks
-
-
-def sighting(node: Node, url: Url | None, seen: Seen, placement: str, marks: tuple[Mark, ...]) -> Sighting:
+def sighting(place: Place, placement: str, marks: tuple[Mark, ...]) -> Sighting:
     """The evidence about a node, as `identify` takes it."""
+    node, url, seen = place.node, place.url, place.seen
     kind = placement.lower()
     common = Sighting(
         node=node.name,

@@ -84,10 +84,10 @@ def named(text: str, inventory: Sequence[Entry], path: Path) -> list[Node]:
         if entry.name == text:
             return [entry.node]
     known = ", ".join(entry.name for entry in inventory) or "none"
-    if not is_name(text):
-        raise UsageError(f"node {text!r}: write KIND:TARGET, such as local:demo, or a name of the inventory: {known}")
+    way_out = f"; {ADD}" if is_name(text) else ""
     raise UsageError(
-        f"node {text!r}: write KIND:TARGET, such as local:demo or http://HOST:PORT, or a name in {path}, which has {known}; {ADD}"
+        f"node {text!r}: write KIND:TARGET, such as local:demo or http://HOST:PORT, or a name of {path}, "
+        f"which has {known}{way_out}"
     )
 
 
@@ -97,7 +97,7 @@ def _text(path: Path) -> str:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise UsageError(f"{path}: is larger than {LARGEST} bytes; this is no inventory of nodes")
-        return content.decode("utf-8").replace("\r\n", "\n")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         return ""
     except OSError as error:
