@@ -147,8 +147,8 @@ ANSWER_OPTIONS = stacked(
 
 SETTING_OPTIONS = stacked(
     "Speed and safety",
-    click.option("--strategy", metavar="NAME", help="pull (default), stealing, static or sequential."),
-    click.option("--order", metavar="NAME", help="file (default) or longest-first."),
+    click.option("--strategy", metavar="NAME", help="pull (default), auto, stealing, static or sequential."),
+    click.option("--order", metavar="NAME", help="file (default), longest-first or packed."),
     click.option("--blocks", is_flag=True, default=None, help="Strategy static deals blocks, not round robin."),
     click.option("--slots", metavar="N", type=click.IntRange(1), help="Requests answered at the same time, per node."),
     click.option(

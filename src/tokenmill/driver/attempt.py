@@ -16,10 +16,22 @@ from tokenmill.request import Chunk, Completion, Request
 class Meter:
     """Running sums over the chunks of one answer, so that tokens never become events."""
 
-    __slots__ = ("begun", "chunks", "first", "itl_max", "itl_sum", "last", "pieces", "tokens", "weighted", "width_max")
+    __slots__ = (
+        "begun",
+        "chunks",
+        "first",
+        "itl_max",
+        "itl_sum",
+        "last",
+        "paced",
+        "pieces",
+        "tokens",
+        "weighted",
+        "width_max",
+    )
 
-    def __init__(self, begun: Callable[[float], None]) -> None:
-        self.begun = begun
+    def __init__(self, begun: Callable[[float], None], paced: Callable[[float, int], None]) -> None:
+        self.begun, self.paced = begun, paced
         self.pieces: list[str] = []
         self.first: float | None = None
         self.last = 0.0
@@ -38,6 +50,8 @@ class Meter:
                 self.itl_max = gap
         self.last = now
         self.chunks += 1
+        if self.chunks & (self.chunks - 1) == 0 and self.chunks > 1:
+            self.paced(now, self.chunks)
         self.tokens += chunk.tokens
         self.weighted += chunk.tokens * chunk.step_width
         if chunk.step_width > self.width_max:
@@ -61,15 +75,22 @@ class Meter:
         )
 
 
-async def attempt(engine: Engine, request: Request, clock: Clock, begun: Callable[[float], None]) -> Answer:
+async def attempt(
+    engine: Engine,
+    request: Request,
+    clock: Clock,
+    begun: Callable[[float], None],
+    paced: Callable[[float, int], None],
+) -> Answer:
     """Runs one request to its end; leaving early, by error or cancellation, closes the engine's stream.
 
-    `begun` is called with the time of the first text.
+    `begun` is called with the time of the first text, `paced` with time and number of chunks at 2 of them and at each
+    doubling.
 
     Raises:
         EngineError: the engine failed the request, or its stream ended without a completion.
     """
-    meter = Meter(begun)
+    meter = Meter(begun, paced)
     parts = cast(AsyncGenerator[Chunk | Completion, None], engine.generate(request))
     async with aclosing(parts):
         async for part in parts:

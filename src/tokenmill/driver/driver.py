@@ -31,6 +31,7 @@ from tokenmill.event import (
     Failed,
     Finished,
     FirstToken,
+    Paced,
     Probe,
     SetAside,
     Stop,
@@ -184,11 +185,11 @@ class Driver:
         self._signal.set()
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, FirstToken | Finished | Failed | Cancelled):
+        if isinstance(event, FirstToken | Paced | Finished | Failed | Cancelled):
             flight = self._flights.find(event.row, event.lease)
             if flight is None:
                 return  # a late word of an old lease
-            if not isinstance(event, FirstToken):
+            if not isinstance(event, FirstToken | Paced):
                 event = self._record_end(event, flight)
         self._tell(event)
 
@@ -277,9 +278,12 @@ class Driver:
         def begun(now: float) -> None:
             self._emit(FirstToken(now, row, node, lease))
 
+        def paced(now: float, chunks: int) -> None:
+            self._emit(Paced(now, row, node, lease, chunks))
+
         try:
             request = self._source.fetch(row)
-            answer = accept(await attempt(station.engine, request, self._clock, begun), self._acceptance)
+            answer = accept(await attempt(station.engine, request, self._clock, begun, paced), self._acceptance)
         except EngineError as error:
             self._emit(Failed(self._clock.now(), row, node, lease, error.kind, error.message, error.retry_after))
         except asyncio.CancelledError:

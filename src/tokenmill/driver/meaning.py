@@ -48,7 +48,7 @@ def facts_of(record: Record, stored: tuple[DevicePace, ...], settings: Settings)
     """What the report needs to know besides the attempts; strategy `sequential` asks for one at a time."""
     counts = record.counts()
     sessions = tuple(Session(0.0, session.ended or 0.0) for session in record.sessions())
-    nodes = _nodes(record)
+    nodes = _nodes(record, is_found=settings.strategy == "auto")
     return RunFacts(
         nodes=nodes,
         sessions=sessions,
@@ -62,8 +62,12 @@ def facts_of(record: Record, stored: tuple[DevicePace, ...], settings: Settings)
     )
 
 
-def _nodes(record: Record) -> tuple[NodeFacts, ...]:
-    """Every node once, as it was opened last, with its intervals of all sessions."""
+def _nodes(record: Record, *, is_found: bool) -> tuple[NodeFacts, ...]:
+    """Every node once, as it was opened last, with its intervals of all sessions.
+
+    `is_found`: how many requests a node should have was found out by the run; its slots are the most it ever had.
+    """
+    most = record.most_in_flight() if is_found else {}
     latest = {number: (name, facts) for _, number, name, facts in record.nodes()}
     spans: dict[tuple[int, str], list[Span]] = {}
     for session, node, kind, start, finish in record.spans():
@@ -74,7 +78,7 @@ def _nodes(record: Record) -> tuple[NodeFacts, ...]:
             name=name,
             model=facts.model,
             digest=facts.digest,
-            slots=facts.slots,
+            slots=min(facts.slots, max(1, most.get(number, facts.slots))),
             host=facts.host,
             device=facts.device,
             loads=tuple(spans.get((number, Phase.OPENING.value), ())),

@@ -26,6 +26,8 @@ from tokenmill.schedule.hedge import Hedged
 from tokenmill.schedule.rate import RateLimits
 from tokenmill.workload import Spec
 
+#: The most requests that strategy `auto` tries to have in flight on a server, if the user doesn't say.
+MOST_IN_FLIGHT = 64
 #: Kinds of nodes that hold models under names.
 SERVED = ("http", "https", "ollama", "openai")
 
@@ -56,7 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     nodes_file: str | None = None
     model: str | None = None
     strategy: str = "pull"
-    order: str = "file"
+    order: str | None = None
     blocks: bool = False
     slots: int | None = None
     threads: int | None = None
@@ -107,8 +109,9 @@ def engine_kinds() -> list[str]:
 
 def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
     """The engine of a node, not opened yet; its module is imported only now."""
+    is_found = settings.strategy == "auto" and node.engine in SERVED
     chosen = EngineOptions(
-        slots=settings.slots,
+        slots=settings.slots or (MOST_IN_FLIGHT if is_found else None),
         threads=settings.threads,
         dtype=options.dtype,
         device=settings.device,

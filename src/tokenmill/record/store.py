@@ -295,6 +295,16 @@ class Record:
         (found,) = self._connection.execute(query).fetchone()
         return int(found)
 
+    def most_in_flight(self) -> dict[int, int]:
+        """The largest number of requests that each node ever had at the same time."""
+        query = (
+            "SELECT node, max(running) FROM (SELECT node, sum(change) OVER (PARTITION BY session, node ORDER BY time,"
+            " change ROWS UNBOUNDED PRECEDING) AS running FROM (SELECT session, node, dispatched AS time, 1 AS change"
+            " FROM attempt UNION ALL SELECT session, node, finished, -1 FROM attempt WHERE finished IS NOT NULL))"
+            " GROUP BY node"
+        )
+        return dict(self._connection.execute(query))
+
     def births(self) -> list[tuple[int, float, int]]:
         """(session, time, rows) of the rows that arrived during the run: at the moment their parent was answered."""
         query = (
