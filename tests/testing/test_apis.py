@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -121,6 +123,23 @@ def test_an_overflow_has_three_spellings(server: FaultServer, spelling: str, sig
     assert status == 400
     assert sign in body.decode()
     assert "maximum context length" in body.decode() or "available context size" in body.decode()
+
+
+def test_ollamas_v1_cuts_in_silence(server: FaultServer) -> None:
+    """Told to be silent, `/v1` cuts a long prompt to half the default context, as Ollama's own does."""
+    server.behave(overflow="silent")
+    reply = ask_json(server.url, "/v1/chat/completions", chat("word " * 150))
+    server.behave(overflow="openai")
+    assert reply["usage"]["prompt_tokens"] == 52
+
+
+def test_a_head_has_no_body(server: FaultServer) -> None:
+    """HEAD is answered like GET, without the body."""
+    with closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)) as connection:
+        for _ in range(2):
+            connection.request("HEAD", "/")
+            reply = connection.getresponse()
+            assert (reply.status, reply.read(), reply.getheader("content-length")) == (200, b"", "17")
 
 
 def test_what_there_is_can_be_listed(server: FaultServer) -> None:

@@ -14,7 +14,7 @@ FILE = """
 slots = 2
 rate = 20.0
 [device.gpu0]
-knee = 2
+serial = 0.5
 [[fault]]
 kind = "status"
 status = 429
@@ -39,7 +39,7 @@ def test_a_file_describes_several_servers(tmp_path: Path) -> None:
     """Each server takes from the top of the file what it doesn't say itself."""
     script = read(tmp_path, FILE)
     assert [(server.name, server.slots, server.rate) for server in script.server] == [("a", 2, 20.0), ("slow", 2, 5.0)]
-    assert script.device["gpu0"].knee == 2
+    assert script.device["gpu0"].serial == 0.5
     assert script.server[0].fault == (Status(status=429, retry_after="date+5", share=0.1),)
 
 
@@ -66,6 +66,7 @@ def test_a_file_without_tables_is_one_server(tmp_path: Path) -> None:
         ("server = 1", "[[server]]"),
         ('[[server]]\nname = "x"\n[[server]]\nname = "x"', "two servers have one name"),
         ('[[server]]\ndevice = "gpu1"', "device 'gpu1'"),
+        ("[curve]\nserial = -0.5", "serial is -0.5"),
         ("slots = ", "script"),
     ],
 )

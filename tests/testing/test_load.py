@@ -88,7 +88,7 @@ def test_changes_come_with_a_request() -> None:
 def test_two_servers_share_a_device() -> None:
     """A request takes twice as long while another runs on a second server of the same device."""
     quick, endless = Behaviour(device="gpu", rate=200.0), Behaviour(device="gpu", rate=FOR_EVER)
-    with FaultServer(quick, endless, devices={"gpu": Curve(knee=1)}) as server:
+    with FaultServer(quick, endless, devices={"gpu": Curve(serial=1)}) as server:
         with send(server.urls[1], CHAT, chat("p")):
             until(server, lambda state: state.running == 1, 1)
             last = native_lines(ask(server.url, CHAT, chat("Give me 2 sentences about it"))[2])[-1]

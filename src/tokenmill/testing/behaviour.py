@@ -22,26 +22,34 @@ Api = Literal["ollama", "openai"]
 FIXED = ("name", "address", "port", "device", "honest", "certificate", "private_key", "loaded", "change")
 
 
+def at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}; give at least {least}")
+
+
 class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What happens to a device's pace when several requests run on it; the plain curve is that nothing happens.
 
-    The pace of all `n` together, in units of one alone, is `n / (1 + fall * (n - 1))` up to `knee`; beyond it is that
-    of the knee, divided by `1 + decline * (n - knee)`. With `m` servers at work on the device it is further divided by
-    `1 + crowding * (m - 1)`.
+    Each of `n` requests runs at `1 / (1 + serial * (n - 1) + coherence * n * (n - 1))` of the pace of one alone, the
+    universal scalability law, by which the simulator goes too. `serial` makes the pace fall with load, 1 is a device
+    that is full with one; `coherence` gives the throughput a knee beyond which it declines. With `m` servers at work on
+    the device the pace is further divided by `1 + crowding * (m - 1)`.
     """
 
-    fall: float = 0.0
-    knee: int | None = None
-    decline: float = 0.0
+    serial: float = 0.0
+    coherence: float = 0.0
     crowding: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            at_least(name, getattr(self, name), 0)
 
     def share(self, running: int, servers: int) -> float:
         """The pace of each of `running` requests relative to one alone."""
-        if running < 1:
+        if running < 2:
             return 1.0
-        within = running if self.knee is None else min(running, self.knee)
-        total = within / (1 + self.fall * (within - 1)) / (1 + self.decline * (running - within))
-        return total / running / (1 + self.crowding * max(0, servers - 1))
+        load = 1 + self.serial * (running - 1) + self.coherence * running * (running - 1)
+        return 1 / (load * (1 + self.crowding * (servers - 1)))
 
 
 class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,15 +70,16 @@ class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One server. Times are seconds, lengths are tokens, and a token is a word.
 
-    `name` distinguishes servers of one process. `slots` requests are answered at the same time and `queue` more wait,
-    first come first served; the next is refused. `rate`: tokens a second for one request alone on the device, None for
-    as fast as possible. `first_token`: to the first token, and `read_rate` tokens of the prompt a second on top.
-    `load`: to load the model, which is loaded at the start if `loaded`. `context`: prompt and answer together, the
-    most a model of the native API can be asked for. `default_context`: what that API uses when a request doesn't say.
-    `overflow`: the words with which a prompt that doesn't fit is refused. `seed` shapes the answers, and with `name`
-    the draws of faults. An answer has between `least_words` and `most_words` words unless the prompt names a number of
-    sentences, in `chunks` pieces or one for each token. `honest`: a node, such as `local:demo`, that answers instead.
-    `digest` None is made from the model's name; `vram` is the share of the model that lies on the device's own memory.
+    `name` distinguishes servers of one process. `slots` requests are answered at the same time and `queue` more
+    wait, first come first served; the next is refused. `rate`: tokens a second for one request alone on the device,
+    None for as fast as possible. `first_token`: to the first token, and `read_rate` tokens of the prompt a second
+    on top. `load`: to load the model, which is loaded at the start if `loaded`. `context`: prompt and answer
+    together, the most a model of the native API can be asked for. `default_context`: what that API uses when a
+    request doesn't say. `overflow`: the words with which a prompt that doesn't fit is refused, or `silent` to cut
+    it on `/v1` as Ollama does. `seed` shapes the answers, and with `name` the draws of faults. An answer has
+    between `least_words` and `most_words` words unless the prompt names a number of sentences, in `chunks` pieces
+    or one for each token. `honest`: a node, such as `local:demo`, that answers instead. `digest` None is made from
+    the model's name; `vram` is the share of the model that lies on the device's own memory.
     """
 
     name: str = "a"
@@ -95,7 +104,7 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep_alive: float = 300.0
     context: int = 8192
     default_context: int = 4096
-    overflow: Literal["openai", "llama.cpp", "vllm", "ollama"] = "openai"
+    overflow: Literal["openai", "llama.cpp", "vllm", "silent"] = "openai"
     vram: float = 1.0
     capabilities: tuple[str, ...] = ("completion",)
     requests_per_minute: int | None = None
@@ -139,11 +148,6 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     server: tuple[Behaviour, ...]
     device: dict[str, Curve] = {}
-
-
-def at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise ValueError(f"{name} is {value}; give at least {least}")
 
 
 def check_fault(place: str, fault: AnyFault) -> None:

@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._length = 0
         self._busy = False
         self._keep = True
+        self._wants_head = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -101,7 +102,8 @@ class Connection(asyncio.Protocol):
 
     def reply(self, reply: Reply) -> None:
         """Sends a reply that needs no time."""
-        self.write(b"".join(data for _, _, data in framed(reply)))
+        data = b"".join(data for _, _, data in framed(reply))
+        self.write(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if self._wants_head else data)
         self.end("keep")
 
     def end(self, ending: Ending) -> None:
@@ -162,7 +164,7 @@ class Connection(asyncio.Protocol):
         self._parser = None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         self._keep = request.http_version == b"1.1" and headers.get("connection", "").lower() != "close"
-        self._busy = True
+        self._busy, self._wants_head = True, request.method == b"HEAD"
         path, _, query = request.target.decode("latin-1").partition("?")
         self.handler.handle(self, Heard(request.method.decode(), path, query, headers, b"".join(self._body)))
 

@@ -1,9 +1,8 @@
 """The control door: what each server saw, and changes while it runs.
 
-`GET /__control/state?server=NAME`, `.../prompts`, `.../requests`; `POST /__control/behaviour?server=NAME` with the
-fields to change, `POST /__control/change?server=NAME` with a `[[change]]`, `POST /__control/forget?server=NAME` to
-count from the start. Each server has the same paths on its own
-port, which then mean itself; the control door has a port of its own because a server may be down.
+`GET /__control/NAME?server=SERVER` reads `state`, `trail`, `prompts` or `requests`. `POST` changes: `behaviour` with
+the fields to change, `change` with a `[[change]]`, `forget` to count from the start. Each server has the same paths on
+its own port, which then mean itself; the control door has a port of its own because a server may be down.
 """
 
 from __future__ import annotations
@@ -72,7 +71,11 @@ def read_requests(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-READERS = {"state": read_state, "prompts": read_prompts, "requests": read_requests}
+def read_trail(site: Site) -> list[tuple[float, int, int]]:
+    return list(site.ledger.trail)
+
+
+READERS = {"state": read_state, "trail": read_trail, "prompts": read_prompts, "requests": read_requests}
 
 
 class ControlDoor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+import msgspec
 from msgspec import Struct
 
 from tokenmill.testing.connection import Heard
@@ -11,6 +12,7 @@ from tokenmill.testing.fault import AnyFault
 
 TRAIL = 20_000
 KEPT = 200
+KEPT_BODY = 64 << 10
 
 
 class Tally(Struct):
@@ -27,7 +29,7 @@ class State(Struct):
 
     `answered`: right answers sent to the end. `faulted`: requests to which a fault happened, also by its kind in
     `faults`. `refused`: by the queue's limit or a rate. `cancelled`: the client left before the end. `running_seconds`
-    and `waiting_seconds`: how long so many ran or waited. `trail`: time, running and waiting at the last changes.
+    and `waiting_seconds`: how long so many ran or waited.
     """
 
     name: str
@@ -53,11 +55,10 @@ class State(Struct):
     faults: dict[str, int] = {}
     running_seconds: dict[int, float] = {}
     waiting_seconds: dict[int, float] = {}
-    trail: list[tuple[float, int, int]] = []
 
 
 class Ledger:
-    """Counts for one server; all of it is read through `state`."""
+    """Counts for one server. `trail`: time, running and waiting at each of the last changes."""
 
     def __init__(self, name: str, started: float) -> None:
         self.state = State(name=name, url="", up=False)
@@ -68,13 +69,15 @@ class Ledger:
         self._faults: Counter[str] = Counter()
         self._running_seconds: Counter[int] = Counter()
         self._waiting_seconds: Counter[int] = Counter()
-        self._trail: deque[tuple[float, int, int]] = deque(maxlen=TRAIL)
+        self.trail: deque[tuple[float, int, int]] = deque(maxlen=TRAIL)
         self._started = self._since = started
 
     def hear(self, heard: Heard, authorization: str) -> None:
         """A request of any kind came; `authorization` is `none`, `right`, `wrong` or `unasked`, never the key."""
         self.state.requests += 1
         self.paths[heard.path] += 1
+        if len(heard.body) > KEPT_BODY:
+            heard = msgspec.structs.replace(heard, body=heard.body[:KEPT_BODY])
         self.heard.append((heard, authorization))
         self._authorizations[authorization] += 1
 
@@ -86,7 +89,7 @@ class Ledger:
         self._waiting_seconds[state.waiting] += elapsed  # type: ignore[assignment]  # as above
         self._since = now
         state.running, state.waiting = running, waiting
-        self._trail.append((now - self._started, running, waiting))
+        self.trail.append((now - self._started, running, waiting))
         if running > state.max_running:
             state.max_running = running
         if waiting > state.max_waiting:
@@ -112,5 +115,4 @@ class Ledger:
         state.by_path, state.by_authorization = dict(self.paths), dict(self._authorizations)
         state.faults = dict(self._faults)
         state.running_seconds, state.waiting_seconds = dict(self._running_seconds), dict(self._waiting_seconds)
-        state.trail = list(self._trail)
         return state

@@ -25,6 +25,7 @@ class Listener:
         self._address = address
         self._server: asyncio.Server | None = None
         self._changes: set[asyncio.Task[None]] = set()
+        self._is_wanted = True
         self._return: asyncio.TimerHandle | None = None
 
     @property
@@ -37,13 +38,14 @@ class Listener:
         return self._server is not None
 
     async def open(self) -> None:
-        if self._server is None:
+        if self._server is None and self._is_wanted:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
                 lambda: Connection(self._handler), sock=self._socket, backlog=BACKLOG, ssl=self._security
             )
 
     def go_up(self) -> None:
+        self._is_wanted = True
         self._cancel_return()
         task = asyncio.get_running_loop().create_task(self.open())
         self._changes.add(task)
@@ -51,6 +53,7 @@ class Listener:
 
     def go_down(self, seconds: float | None = None) -> None:
         """Resets all connections and refuses new ones, for so many seconds or until told otherwise."""
+        self._is_wanted = False
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -82,6 +82,10 @@ class FaultServer:
         """What a server saw so far."""
         return msgspec.json.decode(self._ask("state", server), type=State)
 
+    def trail(self, server: int = 0) -> list[tuple[float, int, int]]:
+        """Seconds since the start, running and waiting, at each of the last 20,000 changes."""
+        return msgspec.json.decode(self._ask("trail", server), type=list[tuple[float, int, int]])
+
     def prompts(self, server: int = 0) -> dict[str, Tally]:
         """What became of each prompt."""
         return msgspec.json.decode(self._ask("prompts", server), type=dict[str, Tally])

@@ -265,11 +265,12 @@ class Site:
         room = behaviour.default_context if ask.num_ctx is None else ask.num_ctx
         exchange.num_ctx = room = min(room, behaviour.context)
         exchange.model = ollama_api.tagged(ask.model)
-        if ask.api == "openai":
+        if ask.api == "openai" and behaviour.overflow != "silent":
             if tokens < behaviour.context:
                 return None
             return reply_json(openai_api.overflow_object(behaviour.overflow, tokens, behaviour.context), 400)
-        ask.num_ctx = room
+        if ask.api == "ollama":
+            ask.num_ctx = room
         if tokens < room:
             return None
         if not ask.truncate:
