@@ -117,9 +117,7 @@ class Fleet:
             case NodeUp():
                 self._came_up(event)
             case NodeLost(node=node):
-                health = self._health(node)
-                health.close()
-                self._enter(health, Sign.LOST, "lost")
+                self._lost(self._health(node))
                 self._forward(event)
             case Resized():
                 self._resized(event)
@@ -291,9 +289,16 @@ class Fleet:
     def _came_up(self, event: NodeUp) -> None:
         health = self._health(event.node)
         health.open(event.slots, event.look_ahead)
-        self._enter(health, Sign.UP, "up")
+        if health.enter(Sign.UP):
+            self._note(health, "up")
         if health.takes:
             self._forward(event)
+
+    def _lost(self, health: Health) -> None:
+        was_tried = health.due is not None or health.is_probed
+        health.close()
+        if health.enter(Sign.LOST, "lost") or was_tried:
+            self._note(health, "lost")
 
     def _resized(self, event: Resized) -> None:
         """The driver learned that a node has another number of slots."""
@@ -303,10 +308,6 @@ class Fleet:
         health.shown = event.slots if is_whole else min(health.shown, event.slots)
         if health.takes:
             self._show(health)
-
-    def _enter(self, health: Health, sign: Sign, reason: str) -> None:
-        if health.enter(sign):
-            self._note(health, reason)
 
     def _note(self, health: Health, reason: str) -> None:
         self.notes.append(Note(self._now, health.node, health.state, reason, health.due))
