@@ -33,7 +33,8 @@ def framed(body: bytes, kind: str = "text/event-stream", extra: str = "") -> byt
 class RawServer:
     """Speaks enough of OpenAI's API to be opened, and answers the chats in order with the bytes given for each.
 
-    After those it answers `right`. `echo` makes the name of an answer from that of its request.
+    After those it answers `right`. `echo` makes the name of an answer from that of its request; the next `hang_up`
+    requests are read and their connections closed.
     """
 
     def __init__(self, *answers: list[bytes]) -> None:
@@ -41,6 +42,7 @@ class RawServer:
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
         self.echo: Callable[[str], str] | None = None
+        self.hang_up = 0
         self.connections = 0
         self.heads: list[bytes] = []
         self.url = ""
@@ -80,11 +82,15 @@ class RawServer:
                 fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
                 lowered = {name.lower(): value for name, value in fields.items()}
                 await reader.readexactly(int(lowered.get("content-length", 0)))
+                if self.hang_up:
+                    self.hang_up -= 1
+                    break
                 for data in self._reply(head, lowered):
                     writer.write(data)
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+            pass
+        writer.close()
 
     def _reply(self, head: bytes, fields: dict[str, str]) -> list[bytes]:
         if head.startswith(b"GET"):

@@ -189,6 +189,28 @@ def test_b15_late_bytes_on_an_idle_connection() -> None:
     assert asyncio.run(story()) == ["right"] * 2
 
 
+def test_a_kept_connection_that_was_given_up() -> None:
+    """A request that meets a connection which the node is just closing is sent again on a fresh one, once."""
+
+    async def story() -> tuple[str, EngineError, int]:
+        async with RawServer() as server:
+            engine = engine_at(server.url, clocks=PATIENT)
+            await engine.open()
+            try:
+                await answer(engine)
+                server.hang_up = 1
+                text = (await answer(engine))[0]
+                server.hang_up = 2
+                return text, await failure(engine), len([head for head in server.heads if head.startswith(b"POST")])
+            finally:
+                await engine.close()
+
+    text, found, posts = asyncio.run(story())
+
+    assert text == "right"
+    assert (found.kind, posts) == ("transient", 5)
+
+
 def test_b15_the_name_of_another_request() -> None:
     """A server that echoes the names of requests shows when it gives one the answer to another."""
 

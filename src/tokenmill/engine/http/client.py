@@ -11,10 +11,12 @@ Errors of the HTTP library are told without their cause: its exceptions carry th
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import socket
 import ssl
 import time
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,6 +42,10 @@ IDLE_SECONDS = 3.0
 DRAIN_SECONDS = 0.25
 #: A clock that runs out so many seconds late shows that this process stood still, not the node.
 STANDSTILL = 1.0
+#: A kept connection that is lost so soon after a request was sent had been given up by the node before.
+LOST_SECONDS = 1.0
+#: Whether the request that the task has just sent went over a kept connection.
+KEPT: ContextVar[bool] = ContextVar("KEPT", default=False)
 REQUEST_ID = "X-Request-Id"
 RATES = (
     ("requests", "X-RateLimit-Limit-Requests"),
@@ -80,6 +86,7 @@ class CleanConnector(aiohttp.TCPConnector):
             if connection.protocol is not None and not connection.protocol.should_close:
                 break
             connection.close()
+        KEPT.set(connection is not None)
         return connection
 
 
@@ -105,6 +112,7 @@ class Client:
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "tokenmill"}
         if key is not None:
             self._headers["Authorization"] = key.header()
+        self._open: set[aiohttp.ClientResponse] = set()
         self.is_closed = False
         self._session = aiohttp.ClientSession(
             connector=CleanConnector(
@@ -124,7 +132,10 @@ class Client:
         )
 
     async def close(self) -> None:
+        """Ends all that is in flight; closing the session alone would leave readers waiting for their clocks."""
         self.is_closed = True
+        for response in tuple(self._open):
+            response.close()
         await self._session.close()
 
     def fault(self, error: EngineError) -> EngineError:
@@ -158,7 +169,16 @@ class Client:
         except BaseException:
             response.close()
             raise
+        self._open.add(response)
         return Exchange(self, response, deadline)
+
+    def end(self, response: aiohttp.ClientResponse) -> None:
+        """Lets go of an answer; a connection whose answer wasn't read to its end is closed."""
+        self._open.discard(response)
+        if not response.content.at_eof():
+            response.close()
+        else:
+            response.release()
 
     async def _small(self, method: str, path: str, body: bytes | None, seconds: float) -> bytes:
         try:
@@ -182,11 +202,16 @@ class Client:
         headers = CIMultiDict(self._headers)
         if name is not None:
             headers[REQUEST_ID] = name
-        try:
-            return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            fault = self.foreign(error)
-        raise fault from None
+        while True:
+            started = self._loop.time()
+            KEPT.set(False)
+            try:
+                return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                if KEPT.get() and _is_lost(error) and self._loop.time() - started < LOST_SECONDS:
+                    continue  # the node had closed it, and nothing of an answer came; a fresh one ends this
+                fault = self.foreign(error)
+            raise fault from None
 
     async def _check(self, response: aiohttp.ClientResponse, name: str | None) -> None:
         """Raises the failure that the head means, if it is none of an answer."""
@@ -302,11 +327,14 @@ class Exchange:
         raise fault from None
 
     def close(self) -> None:
-        """Ends the exchange; a connection whose answer wasn't read to its end is closed."""
-        if not self._content.at_eof():
-            self._response.close()
-        else:
-            self._response.release()
+        self._client.end(self._response)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the connection ended before the head of an answer was there."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else it holds the part of a head that came
+    return isinstance(error, aiohttp.ClientOSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
 
 
 def _translated(error: BaseException) -> EngineError:

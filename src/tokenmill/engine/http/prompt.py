@@ -15,12 +15,14 @@ from tokenmill.request import Message, Request
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
-#: No tokenizer reads text in fewer tokens than this, repetitions aside: twice the longest average of any language.
-MOST_BYTES_PER_TOKEN = 8
+#: No tokenizer reads text in fewer tokens than this, repetitions aside: nearly twice the average of English.
+MOST_LETTERS_PER_TOKEN = 8
 #: Prompts shorter than this are never failed for a low count alone: templates and counting habits weigh too much.
-JUDGED_BYTES = 8192
+JUDGED_LETTERS = 8192
 #: Tokens by which the count of a cut prompt may differ from the half of the context.
 HALF_TOLERANCE = 8
+#: An estimate this much above the context can't be one that is merely too high.
+SURELY = 1.25
 #: Fewer missing tokens than this are not worth a flag.
 NOISE = 32
 REPEATED = re.compile(r"(.)\1{3,}", re.DOTALL)
@@ -65,18 +67,18 @@ def cut_of(request: Request, reported: int, context: int | None, *, counts_cache
     if reported * 2 >= expected:
         return None
     half = context is not None and abs(reported - context / 2) <= HALF_TOLERANCE
-    if half and context is not None and expected > context * 3 / 4:
+    if half and context is not None and expected > context:
         why = f"the node read {reported} tokens, half of its context of {context}, of about {expected} sent"
-        return Cut(certain=True, why=why)
-    size = sum(len(_bytes(REPEATED.sub(r"\1\1\1", message.content))) for message in messages_of(request))
-    least = size // MOST_BYTES_PER_TOKEN
+        return Cut(certain=expected > context * SURELY, why=why)
+    size = sum(len(REPEATED.sub(r"\1\1\1", message.content)) for message in messages_of(request))
+    least = size // MOST_LETTERS_PER_TOKEN
     if reported >= least or least - reported < NOISE:
         return None
     over = context is not None and least > context
     why = f"the node read {reported} tokens of a prompt that has at least {least}" + (
         f"; its context is {context}" if context is not None else ""
     )
-    return Cut(certain=over or (counts_cached and size >= JUDGED_BYTES), why=why)
+    return Cut(certain=over or (counts_cached and size >= JUDGED_LETTERS), why=why)
 
 
 def _bytes(text: str) -> bytes:
