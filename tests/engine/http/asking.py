@@ -48,7 +48,7 @@ async def answer(engine: ServerEngine, request: Request | None = None) -> tuple[
     """The text and the completion, which must come last and once."""
     texts: list[str] = []
     end: Completion | None = None
-    async with aclosing(engine.generate(request or ask())) as parts:  # type: ignore[type-var]
+    async with aclosing(engine.generate(request or ask())) as parts:
         async for part in parts:
             assert end is None
             if isinstance(part, Chunk):
@@ -59,17 +59,18 @@ async def answer(engine: ServerEngine, request: Request | None = None) -> tuple[
     return "".join(texts), end
 
 
+async def tell_in(engine: ServerEngine, body: Callable[[ServerEngine], Awaitable[T]]) -> T:
+    """What `body` makes of the opened engine, within a loop that runs."""
+    await engine.open()
+    try:
+        return await body(engine)
+    finally:
+        await engine.close()
+
+
 def tell(engine: ServerEngine, body: Callable[[ServerEngine], Awaitable[T]]) -> T:
-    """What `body` makes of the opened engine."""
-
-    async def story() -> T:
-        await engine.open()
-        try:
-            return await body(engine)
-        finally:
-            await engine.close()
-
-    return asyncio.run(story())
+    """As `tell_in`, in a loop of its own."""
+    return asyncio.run(tell_in(engine, body))
 
 
 async def failure(engine: ServerEngine, request: Request | None = None) -> EngineError:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from engine.http.asking import answer, engine_at, tell_in
 from tokenmill.engine.http.clocks import Clocks, Deadline, clocks_from
+from tokenmill.engine.http.engine import ServerEngine
 from tokenmill.errors import UsageError
+from tokenmill.testing import Behaviour, FaultServer
 
 CLOCKS = Clocks(connect=1.0, first_token=10.0, gap=2.0, whole=15.0)
 
@@ -49,3 +54,32 @@ def test_a_clock_must_be_a_time(text: str) -> None:
     """A variable that is no time is refused by name, with an example."""
     with pytest.raises(UsageError, match=f"TOKENMILL_REQUEST_TIMEOUT is '{text}'; give seconds above 0"):
         clocks_from({"TOKENMILL_REQUEST_TIMEOUT": text})
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can jump, as a machine's does over its sleep."""
+
+    jumped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.jumped
+
+
+@pytest.mark.parametrize("waits", ["head", "token"])
+def test_a_sleep_of_this_machine_fails_nothing(api: str, waits: str) -> None:
+    """Answers that were waited for while this machine slept for an hour are waited for again, and arrive."""
+    behaviour = Behaviour(first_token=0.4) if waits == "head" else Behaviour(rate=20.0)
+    clocks = Clocks(connect=600.0, first_token=600.0, gap=600.0, whole=900.0)
+    with FaultServer(behaviour) as server:
+
+        async def body(engine: ServerEngine) -> str:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, JumpingLoop)
+            asking = asyncio.ensure_future(answer(engine))
+            while not (await asyncio.to_thread(server.state)).running:
+                pass  # each look takes the server a moment
+            loop.jumped += 3600.0
+            return (await asking)[0]
+
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            assert runner.run(tell_in(engine_at(server.url, api, clocks=clocks), body))

@@ -259,7 +259,7 @@ def test_b15_many_left_in_the_middle(crowd: ServerEngine) -> None:
     async def leave(engine: ServerEngine, prompt: str) -> None:
         parts = engine.generate(ask(prompt))
         await anext(parts)
-        await parts.aclose()  # type: ignore[attr-defined]  # an iterator that is a generator
+        await parts.aclose()
 
     async def body(engine: ServerEngine) -> None:
         calm = [(await answer(engine, ask(prompt)))[0] for prompt in prompts]

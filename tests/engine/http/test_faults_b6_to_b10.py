@@ -219,7 +219,7 @@ def test_b10_statuses_before_the_run(server: FaultServer, api: str, status: int)
     assert type(caught.value).__name__ == ("UsageError" if status < 500 else "NodeUnreachable")
 
 
-@pytest.mark.parametrize("overflow", ["openai", "llama.cpp", "vllm", "ollama"])
+@pytest.mark.parametrize("overflow", ["openai", "llama.cpp", "vllm"])
 def test_b10_context_overflow(server: FaultServer, api: str, overflow: str) -> None:
     """A prompt that doesn't fit is too long in every spelling, and is never cut instead."""
     server.behave(overflow=overflow)

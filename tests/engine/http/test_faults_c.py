@@ -248,7 +248,7 @@ def test_leaving_frees_the_slot(api: str) -> None:
         async def body(engine: ServerEngine) -> None:
             parts = engine.generate(ask("Give me 9 sentences about rivers"))
             await anext(parts)
-            await parts.aclose()  # type: ignore[attr-defined]  # an iterator that is a generator
+            await parts.aclose()
             state = await asyncio.to_thread(settled, server)
             assert (state.cancelled, state.running) == (1, 0)
 

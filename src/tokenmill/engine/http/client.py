@@ -29,6 +29,7 @@ from tokenmill.engine.http.address import Address, is_guarded
 from tokenmill.engine.http.classify import ERROR_BYTES, NUMBER, fault_of_status, presentable, rest_of
 from tokenmill.engine.http.clocks import Clocks, Deadline
 from tokenmill.engine.http.key import Key
+from tokenmill.engine.http.watch import Watch
 from tokenmill.errors import EngineError
 from tokenmill.request import RateSeen
 
@@ -40,8 +41,6 @@ FACTS_SECONDS, ERROR_SECONDS = 10.0, 5.0
 IDLE_SECONDS = 3.0
 #: Seconds a finished answer is given to end its framing, so that the connection can be used again.
 DRAIN_SECONDS = 0.25
-#: A clock that runs out so many seconds late shows that this process stood still, not the node.
-STANDSTILL = 1.0
 #: A kept connection that is lost so soon after a request was sent had been given up by the node before.
 LOST_SECONDS = 1.0
 #: Whether the request that the task has just sent went over a kept connection.
@@ -140,8 +139,11 @@ class Client:
 
     def fault(self, error: EngineError) -> EngineError:
         """The same failure as it may be told: with its place, without the key, on one line."""
-        text = error.message if self._key is None else self._key.scrub(error.message)
-        return EngineError(error.kind, f"{self.place}: {presentable(text)}", error.retry_after)
+        return EngineError(error.kind, f"{self.place}: {self.clean(error.message)}", error.retry_after)
+
+    def clean(self, text: str) -> str:
+        """A text that may quote the node, fit to be told."""
+        return presentable(text if self._key is None else self._key.scrub(text))
 
     async def describe(self, path: str) -> bytes:
         """A small object that the node has under `path`; raises `EngineError` if it has none."""
@@ -160,7 +162,7 @@ class Client:
         self._sent += 1
         name = f"{self._ids}{self._sent}"
         try:
-            async with asyncio.timeout_at(deadline.due):
+            async with Watch(deadline):
                 response = await self._send("POST", path, body, name)
         except TimeoutError:
             raise self.fault(EngineError("timeout", deadline.reason)) from None
@@ -261,14 +263,13 @@ class Client:
 class Exchange:
     """The answer to one request while it comes."""
 
-    __slots__ = ("_client", "_content", "_deadline", "_loop", "_read", "_response")
+    __slots__ = ("_client", "_content", "_deadline", "_read", "_response")
 
     def __init__(self, client: Client, response: aiohttp.ClientResponse, deadline: Deadline) -> None:
         self._client = client
         self._response = response
         self._content = response.content
         self._deadline = deadline
-        self._loop = asyncio.get_running_loop()
         self._read = 0
 
     async def read(self) -> bytes:
@@ -277,28 +278,19 @@ class Exchange:
         Raises:
             EngineError: a clock ran out, the body is too long, or its framing broke.
         """
-        while True:
-            try:
-                async with asyncio.timeout_at(self._deadline.due):
-                    data = await self._content.readany()
-            except TimeoutError:
-                self._stood_still()
-                continue
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                fault = self._client.foreign(error)
-            else:
-                self._read += len(data)
-                if self._read > BODY_BYTES:
-                    raise self._client.fault(EngineError("transient", f"the answer is longer than {BODY_BYTES} bytes"))
-                return data
-            raise fault from None
-
-    def _stood_still(self) -> None:
-        """Winds the clock that ran out up again if this process slept meanwhile, else raises what it means."""
-        late = self._loop.time() - self._deadline.due
-        if late < STANDSTILL:
+        try:
+            async with Watch(self._deadline):
+                data = await self._content.readany()
+        except TimeoutError:
             raise self._client.fault(EngineError("timeout", self._deadline.reason)) from None
-        self._deadline.sleep(late + STANDSTILL)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            fault = self._client.foreign(error)
+        else:
+            self._read += len(data)
+            if self._read > BODY_BYTES:
+                raise self._client.fault(EngineError("transient", f"the answer is longer than {BODY_BYTES} bytes"))
+            return data
+        raise fault from None
 
     @property
     def rate(self) -> RateSeen | None:

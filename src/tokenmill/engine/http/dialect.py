@@ -58,7 +58,7 @@ def only_model(client: Client, names: list[str]) -> str:
     if not names:
         raise UsageError(f"{client.place}: it lists no model; load one there, or name it with --model")
     shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    raise UsageError(f"{client.place}: it has {len(names)} models; choose one with --model: {shown}")
+    raise UsageError(f"{client.place}: it has {len(names)} models; choose one with --model: {client.clean(shown)}")
 
 
 def decoded(client: Client, path: str, content: bytes) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from msgspec.structs import replace
 
@@ -99,12 +100,14 @@ class ServerEngine:
     async def probe(self) -> None:
         """One token from the model that the run began with."""
         await self._recognise()
-        async for part in self.generate(PROBE):
-            if isinstance(part, Chunk) or part.usage.output_tokens > 0:
-                return
-        raise EngineError("transient", f"{self._place}: it answers, but no token came")
+        came = False
+        async with aclosing(self.generate(PROBE)) as parts:
+            async for part in parts:
+                came = came or isinstance(part, Chunk) or part.usage.output_tokens > 0
+        if not came:
+            raise EngineError("transient", f"{self._place}: it answers, but no token came")
 
-    async def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]:
+    async def generate(self, request: Request) -> AsyncGenerator[Chunk | Completion, None]:
         client, model, dialect = self._ready()
         path, body = dialect.encode(request, model)
         loop = asyncio.get_running_loop()
@@ -172,7 +175,7 @@ class ServerEngine:
         try:
             found = await dialect.find(client)
         except UsageError as error:
-            raise client.fault(EngineError("misconfigured", str(error))) from None
+            raise EngineError("misconfigured", str(error)) from None
         if found.digest != model.digest:
             text = f"it has another model under the name {model.name!r} than the run began with; put the old one back"
             raise client.fault(EngineError("misconfigured", text))

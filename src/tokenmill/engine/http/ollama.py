@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tokenmill.cluster import EngineOptions, Node
 from tokenmill.engine.http.client import Client
-from tokenmill.engine.http.dialect import Model, decoded, entries, only_model, size_of, text_of, wanted_model
+from tokenmill.engine.http.dialect import SHOWN, Model, decoded, entries, only_model, size_of, text_of, wanted_model
 from tokenmill.engine.http.ollama_stream import OllamaReader
 from tokenmill.engine.http.prompt import messages_of, seed_of
 from tokenmill.errors import EngineError, UsageError
@@ -33,14 +33,18 @@ class Ollama:
         self._pinned = options.context
 
     async def find(self, client: Client) -> Model:
-        version = text_of(decoded(client, "/api/version", await client.describe("/api/version")), "version")
+        about = decoded(client, "/api/version", await client.describe("/api/version"))
         listed = entries(decoded(client, "/api/tags", await client.describe("/api/tags")), "models")
         tags = {text_of(each, "model", "name"): each for each in listed}
         name = self._chosen(client, [name for name in tags if name])
         digest = text_of(tags[name], "digest")
         if not digest:
             raise client.fault(EngineError("misconfigured", f"/api/tags names no digest of model {name!r}"))
-        model = Model(name=name, digest=f"ollama-{digest.removeprefix('sha256:')}", version=version)
+        model = Model(
+            name=name,
+            digest=f"ollama-{digest.removeprefix('sha256:')}",
+            version=client.clean(text_of(about, "version")),
+        )
         model = await self._as_loaded(client, model)
         if self._pinned is None and model.context is None:
             model = replace(model, context=await self._of_modelfile(client, name))
@@ -94,9 +98,10 @@ class Ollama:
         for name in (self._wanted, f"{self._wanted}:latest"):
             if name in names:
                 return name
+        has = client.clean(", ".join(names[:SHOWN])) or "none"
         raise UsageError(
-            f"{client.place}: no model {self._wanted!r} there; it has: {', '.join(names) or 'none'}. "
-            f"Pull it there (ollama pull {self._wanted}) or name another"
+            f"{client.place}: no model {self._wanted!r} there; it has: {has}. Pull it there (ollama pull "
+            f"{self._wanted}) or name another"
         )
 
     async def _as_loaded(self, client: Client, model: Model) -> Model:

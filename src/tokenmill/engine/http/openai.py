@@ -13,7 +13,7 @@ import msgspec
 
 from tokenmill.cluster import EngineOptions, Node
 from tokenmill.engine.http.client import Client
-from tokenmill.engine.http.dialect import Model, decoded, entries, only_model, size_of, text_of, wanted_model
+from tokenmill.engine.http.dialect import SHOWN, Model, decoded, entries, only_model, size_of, text_of, wanted_model
 from tokenmill.engine.http.key import OPENAI_ORIGIN
 from tokenmill.engine.http.openai_stream import OpenAIReader
 from tokenmill.engine.http.prompt import messages_of, seed_of
@@ -58,7 +58,7 @@ class OpenAI:
             except EngineError as error:
                 if error.kind not in ("misconfigured", "refused"):
                     raise
-                known = ", ".join(self._listed) or "none"
+                known = client.clean(", ".join(self._listed[:SHOWN])) or "none"
                 raise UsageError(f"no model {model.name!r} there ({error.message}); it lists: {known}") from error
         return model
 
