@@ -16,6 +16,7 @@ Strike = Callable[..., AbstractContextManager[FaultServer]]
 def one_server() -> Iterator[FaultServer]:
     with FaultServer(Behaviour(chunks=4)) as server:
         yield server
+    assert server.said == "", server.said
 
 
 @pytest.fixture

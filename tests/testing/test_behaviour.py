@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tokenmill.errors import UsageError
-from tokenmill.testing import Behaviour, Reset, Status
+from tokenmill.testing import AnyFault, Behaviour, Reset, Status
 from tokenmill.testing.behaviour import Script, changed, make_script, read_script
 
 FILE = """
@@ -94,3 +95,11 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 def test_servers_without_a_name_get_one() -> None:
     """Servers are told apart by letters."""
     assert [server.name for server in make_script({"server": [{}] * 28}, "x").server][-3:] == ["z", "a1", "b1"]
+
+
+def test_the_documentation_names_every_fault() -> None:
+    """docs/testing.md has a row for each kind."""
+    text = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    kinds = [str(kind.__struct_config__.tag) for kind in get_args(AnyFault)]
+    assert len(kinds) == 29
+    assert [kind for kind in kinds if f"`{kind}`" not in text] == []

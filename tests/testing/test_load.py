@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -184,6 +186,40 @@ def test_the_process_ends_with_its_block() -> None:
     sock.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_process_does_not_outlive_who_started_it() -> None:
+    """A killed test leaves no server behind: it ends with its input."""
+    code = "from tokenmill.testing import FaultServer\nprint(FaultServer().open().url, flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert ask(url, "/v1/models")[0] == 200
+        parent.kill()
+    for _ in range(100_000):
+        try:
+            ask(url, "/v1/models")
+        except ConnectionError:
+            return
+    raise AssertionError("it still answers")
+
+
+def test_it_speaks_tls() -> None:
+    """With a certificate, valid or not, it is asked by https."""
+    folder = Path(__file__).parents[1] / "engine" / "http" / "certificates"
+    secured = Behaviour(certificate=str(folder / "expired.pem"), private_key=str(folder / "key.pem"))
+    with FaultServer(secured) as server:
+        assert server.url.startswith("https://")
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        place = server.url.removeprefix("https://")
+        with closing(http.client.HTTPSConnection(place, timeout=20, context=trusting)) as connection:
+            connection.request("GET", "/api/version")
+            assert connection.getresponse().status == 200
+        with closing(http.client.HTTPSConnection(place, timeout=20)) as connection, pytest.raises(ssl.SSLError):
+            connection.request("GET", "/api/version")
 
 
 def test_a_server_that_cannot_start_says_why() -> None:

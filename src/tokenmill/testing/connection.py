@@ -92,6 +92,10 @@ class Connection(asyncio.Protocol):
         self._is_paused = True
 
     def resume_writing(self) -> None:
+        # Not at once: a transport that is closed while it calls this reports its loss twice (asyncio of Python 3.11).
+        asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
         self._is_paused = False
         if self.sender is not None:
             self.sender.resume()

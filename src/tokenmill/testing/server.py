@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import msgspec
 
@@ -22,7 +23,8 @@ class FaultServer:
     """Starts one process with a server for each behaviour, and ends it surely.
 
     `with FaultServer(Behaviour(slots=2)) as server:` and then `server.url`. Behaviours without a name of their own are
-    named a, b, c in order. `devices` are those that several behaviours name.
+    named a, b, c in order. `devices` are those that several behaviours name. `said` is what the process wrote to its
+    standard error, known once it has ended; a process without a bug writes nothing.
     """
 
     def __init__(self, *behaviours: Behaviour, devices: dict[str, Curve] | None = None) -> None:
@@ -34,7 +36,9 @@ class FaultServer:
         ]
         self._script = checked(Script(server=tuple(servers), device=devices or {}), "FaultServer")
         self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
         self.urls: tuple[str, ...] = ()
+        self.said = ""
         self._control = ""
 
     @property
@@ -49,8 +53,9 @@ class FaultServer:
 
     def open(self) -> Self:
         """Starts the process and waits for its first line; raises `UsageError` with what it said if none comes."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         command = [sys.executable, "-m", "tokenmill.testing", "--script", "-"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self._process = process
         assert process.stdin is not None, "the process was started with pipes"
         assert process.stdout is not None, "the process was started with pipes"
@@ -61,9 +66,8 @@ class FaultServer:
             pass  # it ended; what it said on its way out is read below
         *urls, control = process.stdout.readline().decode().split() or [""]
         if not urls:
-            said = process.communicate()[1].decode(errors="replace").strip()
-            self._process = None
-            raise UsageError(f"the fault server did not start: {said}")
+            self.close()
+            raise UsageError(f"the fault server did not start: {self.said}")
         self.urls, self._control = tuple(urls), control
         return self
 
@@ -77,6 +81,10 @@ class FaultServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+        assert self._errors is not None, "the process was started with a file for its errors"
+        with self._errors as errors:
+            errors.seek(0)
+            self.said = errors.read().decode(errors="replace").strip()
 
     def state(self, server: int = 0) -> State:
         """What a server saw so far."""
