@@ -117,12 +117,17 @@ class Cancelled(Struct, frozen=True):
 
 
 class NodeUp(Struct, frozen=True):
-    """A node can take `slots` requests at the same time, and `look_ahead` more to queue."""
+    """A node can take `slots` requests at the same time, and `look_ahead` more to queue.
+
+    `priority`: nodes with a smaller one are to be used first. `gpu`: it is known to compute on a GPU.
+    """
 
     time: float
     node: int
     slots: int
     look_ahead: int = 0
+    priority: int = 0
+    gpu: bool = False
 
 
 class Resized(Struct, frozen=True):

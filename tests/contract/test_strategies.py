@@ -35,8 +35,15 @@ def _inside(build: Callable[[], Fleet]) -> Strategy:
     return supervisor.inner
 
 
+#: Those that differ from `pull` only in which node is next are tried with one order.
+RANKED = {"least-loaded", "priority", "gpu-first"}
 #: Every way to build a strategy, with failure policy and the states of nodes around it.
-MADE = {f"{strategy}, {order}": partial(make, strategy, order) for strategy in STRATEGIES for order in ORDERS}
+MADE = {
+    f"{strategy}, {order}": partial(make, strategy, order)
+    for strategy in STRATEGIES
+    for order in ORDERS
+    if strategy not in RANKED or order == "file"
+}
 MADE["static in blocks"] = partial(make, "static", block_of=20)
 #: The same without failure policy: what the rules of `Strategy` ask of them alone.
 BARE = {name: partial(_inside, build) for name, build in MADE.items()}

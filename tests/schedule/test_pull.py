@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import pytest
+
 from schedule.stories import arrive, cancelled, finished, numbered, play, sent, up
-from tokenmill.event import NodeLost
+from tokenmill.event import Failed, NodeLost, NodeUp, Woke
+from tokenmill.schedule import make
 from tokenmill.schedule.order import FileOrder, LongestFirst
-from tokenmill.schedule.pull import Pull
-from tokenmill.schedule.simulate import SimNode, simulate
+from tokenmill.schedule.pull import Pull, by_priority
+from tokenmill.schedule.rate import RateLimits
+from tokenmill.schedule.simulate import SimNode, SimRow, simulate
 
 
 def test_a_free_place_takes_the_next_row() -> None:
@@ -93,3 +97,44 @@ def test_the_list_of_open_nodes_stays_short() -> None:
         play(strategy, *arrive(row), finished(row - 40))
 
     assert len(strategy._open) <= 4 + 65
+
+
+def test_nodes_of_a_smaller_priority_go_first() -> None:
+    """Rows go to the first nodes until all their slots are taken; a slot there that is free again goes first again."""
+    strategy = Pull(FileOrder(), by_priority)
+    ups = [NodeUp(0.0, 0, 4, priority=1), NodeUp(0.0, 1, 1, priority=0), NodeUp(0.0, 2, 1, priority=0)]
+    actions = play(strategy, *ups, *arrive(*range(4)))
+
+    assert [node for each in actions for _, node in sent(each)] == [1, 2, 0, 0]
+    play(strategy, finished(0, 1))
+    assert sent(strategy.on_event(arrive(4)[0])) == [(4, 1)]
+
+
+def test_a_free_slot_comes_before_a_better_rank() -> None:
+    """A row isn't queued ahead on a first node while a second one has a slot free."""
+    strategy = Pull(FileOrder(), by_priority)
+    play(strategy, NodeUp(0.0, 0, 1, 4, priority=0), NodeUp(0.0, 1, 2, 0, priority=5))
+
+    assert [node for each in play(strategy, *arrive(*range(3))) for _, node in sent(each)] == [0, 1, 1]
+
+
+def test_nodes_with_a_gpu_go_first() -> None:
+    """With `gpu-first` a node that computes elsewhere gets only what finds no slot on a GPU."""
+    rows, nodes = numbered([4] * 12), [SimNode(slots=2), SimNode(slots=2, gpu=True)]
+
+    result = simulate(make("gpu-first"), rows, nodes)
+
+    assert sorted(attempt.node for attempt in result.attempts if attempt.dispatched == 0) == [0, 0, 1, 1]
+    late = simulate(make("gpu-first"), [SimRow(row=row, tokens=4, arrives=9.0 * row) for row in range(1, 6)], nodes)
+    assert {attempt.node for attempt in late.attempts} == {1}
+
+
+@pytest.mark.parametrize("strategy", ["pull", "priority", "auto"])
+def test_ranks_survive_the_layers(strategy: str) -> None:
+    """What a node is known to be reaches the strategy inside, however many layers are around it, also after a rest."""
+    fleet = make(strategy, rates=RateLimits(requests=1e6))
+    rests = Failed(1.0, 0, 1, 1, "busy", "full", 5.0)
+    play(fleet, NodeUp(0.0, 0, 2, priority=1), NodeUp(0.0, 1, 2, priority=0), *arrive(0), rests, Woke(9.0))
+    fleet.on_event(finished(0, 0, lease=2) if strategy != "priority" else finished(0, 0, lease=2, time=9.5))
+
+    assert sent(fleet.on_event(arrive(1, time=10.0)[0])) == [(1, 1 if strategy == "priority" else 0)]

@@ -11,7 +11,7 @@ from tokenmill.schedule.health import NodePolicy
 from tokenmill.schedule.limited import Limited
 from tokenmill.schedule.order import FileOrder, LongestFirst, Order, rank_by_length, rank_in_file
 from tokenmill.schedule.packed import Packed
-from tokenmill.schedule.pull import Pull
+from tokenmill.schedule.pull import Pull, by_gpu, by_priority
 from tokenmill.schedule.rate import Rated, RateLimits
 from tokenmill.schedule.retry import RetryPolicy
 from tokenmill.schedule.sequential import Sequential
@@ -33,6 +33,9 @@ _BUILDERS: dict[str, Callable[[str], Strategy]] = {
     "stealing": lambda order: Stealing(_RANKS[order]),
     "pull": lambda order: Pull(_QUEUES[order]()),
     "auto": lambda order: Limited(Pull(_QUEUES[order]())),
+    "least-loaded": lambda order: Pull(_QUEUES[order]()),  # what `pull` does, under the name by which some look for it
+    "priority": lambda order: Pull(_QUEUES[order](), by_priority),
+    "gpu-first": lambda order: Pull(_QUEUES[order](), by_gpu),
 }
 
 STRATEGIES = tuple(_BUILDERS)

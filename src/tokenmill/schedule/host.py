@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from tokenmill.schedule.curve import Curve
 
+
 class SimNode(Struct, frozen=True, kw_only=True):
     """`speed`: tokens per second of a request alone; `overhead`: seconds per row; `restart`: seconds, None for never.
 
@@ -33,6 +34,8 @@ class SimNode(Struct, frozen=True, kw_only=True):
     curve: Curve = Curve()
     changes: tuple[tuple[float, Curve], ...] = ()
     device: str | None = None
+    priority: int = 0
+    gpu: bool = False
 
     def work(self, tokens: int) -> float:
         """Seconds until so many tokens are there, when nothing else runs."""

@@ -7,6 +7,8 @@ A node that offers look-ahead has told how many it runs and queues the rest by i
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from tokenmill.event import (
     Action,
     Cancelled,
@@ -64,8 +66,8 @@ class Limited:
     def _came_up(self, event: NodeUp) -> list[Action]:
         limit = self._limits.setdefault(event.node, Limit(event.slots))
         limit.ceiling = event.slots
-        self._shown[event.node] = shape = _shape(limit)
-        return self._forward(NodeUp(event.time, event.node, *shape))
+        self._shown[event.node] = slots, look_ahead = _shape(limit)
+        return self._forward(replace(event, slots=slots, look_ahead=look_ahead))
 
     def _end(self, event: Finished | Failed | Cancelled) -> None:
         limit = self._limits[event.node]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from tokenmill.event import Action, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeLost, NodeUp, Resized
@@ -11,9 +12,10 @@ from tokenmill.schedule.order import Order
 class _Station:
     """A node as `Pull` sees it: `places` are its slots and its look-ahead, 0 while it has no slots."""
 
-    __slots__ = ("busy", "places", "slots")
+    __slots__ = ("busy", "places", "rank", "slots")
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
         self.slots = self.places = self.busy = 0
 
     def resize(self, slots: int, look_ahead: int) -> None:
@@ -21,23 +23,44 @@ class _Station:
         self.places = slots + look_ahead if slots else 0
 
     @property
-    def load(self) -> float:
-        """Rows in flight per slot; from 1 on, a further row has to wait inside the node."""
-        return self.busy / max(self.slots, 1)
+    def turn(self) -> _Turn:
+        """The smaller is served first. With all slots taken, a further row has to wait inside the node."""
+        return (self.busy >= self.slots, self.rank, self.busy / max(self.slots, 1))
+
+
+#: Whether its slots are taken, its rank, its load.
+_Turn = tuple[bool, int, float]
+
+
+def by_load(up: NodeUp) -> int:  # noqa: ARG001 - one signature for all ranks of nodes
+    """All nodes are equal, so the least loaded is next."""
+    return 0
+
+
+def by_priority(up: NodeUp) -> int:
+    """The nodes of a smaller priority first."""
+    return up.priority
+
+
+def by_gpu(up: NodeUp) -> int:
+    """Nodes that compute on a GPU first."""
+    return 0 if up.gpu else 1
 
 
 class Pull:
     """Every row goes to the least loaded node (the lowest number among equals) that has a place free.
 
-    Free slots come before look-ahead, wherever they are. With several nodes up, rows are queued ahead only while
-    more wait than there are slots: the last ones stay here, for whichever node is free first.
+    Nodes of a lower rank, if they are ranked, go first whatever their load. Free slots come before look-ahead,
+    wherever they are. With several nodes up, rows are queued ahead only while more wait than there are slots: the last
+    ones stay here, for whichever node is free first.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, rank: Callable[[NodeUp], int] = by_load) -> None:
         self._waiting = order
+        self._rank = rank
         self._stations: dict[int, _Station] = {}
         self._running: dict[int, tuple[int, _Station]] = {}
-        self._open: list[tuple[float, int]] = []  # (load, node); void when the node's load is another by now
+        self._open: list[tuple[_Turn, int]] = []  # (turn, node); void when the node's turn is another by now
         self._kept_back = 0
         self._returning: dict[int, Arrived] = {}  # rows that arrived again before their attempt has ended
 
@@ -55,7 +78,7 @@ class Pull:
                 self._free(row)
             case NodeUp(node=node):
                 assert node not in self._stations, f"node {node} is up already"
-                self._stations[node] = _Station()
+                self._stations[node] = _Station(self._rank(event))
                 self._resize(event)
             case Resized(node=node) if node in self._stations:
                 self._resize(event)
@@ -65,7 +88,7 @@ class Pull:
         return self._fill() if self._open and self._waiting else []
 
     def _free(self, row: int) -> None:
-        """Frees the row's place. That of a lost node enters a load which no station has, or which is true anyway."""
+        """Frees the row's place. That of a lost node enters a turn which no station has, or which is true anyway."""
         if again := self._returning.pop(row, None):
             self._waiting.push(row, again.length, again.group)
         node, station = self._running.pop(row, (0, None))
@@ -85,21 +108,21 @@ class Pull:
         self._waiting.spread(sum(slots))
 
     def _list(self, node: int, station: _Station) -> None:
-        heappush(self._open, (station.load, node))
+        heappush(self._open, (station.turn, node))
         if len(self._open) > 4 * len(self._stations) + 64:
             free = self._stations.items()
-            self._open = [(here.load, number) for number, here in free if here.busy < here.places]
+            self._open = [(here.turn, number) for number, here in free if here.busy < here.places]
             heapify(self._open)
 
     def _fill(self) -> list[Action]:
         actions: list[Action] = []
         while self._open and self._waiting:
-            load, node = self._open[0]
+            turn, node = self._open[0]
             station = self._stations.get(node)
-            if station is None or station.load != load or station.busy >= station.places:
+            if station is None or station.turn != turn or station.busy >= station.places:
                 heappop(self._open)
                 continue
-            if load >= 1 and len(self._waiting) <= self._kept_back:
+            if turn[0] and len(self._waiting) <= self._kept_back:
                 break
             heappop(self._open)
             row = self._waiting.pop()
@@ -107,5 +130,5 @@ class Pull:
             self._running[row] = (node, station)
             actions.append(Dispatch(row, node))
             if station.busy < station.places:
-                heappush(self._open, (station.load, node))
+                heappush(self._open, (station.turn, node))
         return actions

@@ -13,6 +13,7 @@ from __future__ import annotations
 from math import floor, inf
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenmill.event import (
     Action,
@@ -176,7 +177,7 @@ class Rated:
         here = self._nodes[event.node]
         here.shown = self._allowed(here, event.time)
         first = max(1, here.shown)  # a node comes up with a slot at least, and is closed at once if it has none
-        self._forward(NodeUp(event.time, event.node, first, here.look_ahead if here.shown == here.slots else 0))
+        self._forward(replace(event, slots=first, look_ahead=here.look_ahead if here.shown == here.slots else 0))
 
     def _allowed(self, here: _Node, now: float) -> int:
         more = min(here.requests.level(now), here.tokens.level(now) / max(1.0, self._expected))

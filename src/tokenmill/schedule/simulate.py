@@ -203,7 +203,8 @@ class _Simulation:
             return
         host.open(self.now)
         self._watch(host.device)
-        self.deliver(NodeUp(self.now, number, host.facts.slots, host.facts.look_ahead))
+        facts = host.facts
+        self.deliver(NodeUp(self.now, number, facts.slots, facts.look_ahead, facts.priority, facts.gpu))
 
     def outage_begins(self, number: int) -> None:
         host = self.hosts[number]

@@ -22,6 +22,8 @@ from array import array
 from collections import deque
 from heapq import heappop, heappush
 
+from msgspec.structs import replace
+
 from tokenmill.event import (
     RETRYABLE_KINDS,
     Action,
@@ -61,9 +63,10 @@ class _Trouble:
 class _Ward:
     """A node from one `NodeUp` to the next. A row in flight points at its ward, so old ends count nothing."""
 
-    __slots__ = ("alone", "deadline", "in_flight", "is_shown", "look_ahead", "node", "slots", "state", "suspects")
+    __slots__ = ("alone", "deadline", "in_flight", "is_shown", "look_ahead", "node", "slots", "state", "suspects", "up")
 
     def __init__(self, up: NodeUp) -> None:
+        self.up = up
         self.node = up.node
         self.slots = up.slots
         self.look_ahead = up.look_ahead
@@ -287,7 +290,7 @@ class Supervisor:
             self._actions.append(Dispatch(row, ward.node))
         elif not ward.is_shown:
             ward.is_shown = True
-            self._forward(NodeUp(time, ward.node, ward.slots, ward.look_ahead))
+            self._forward(replace(ward.up, time=time, slots=ward.slots, look_ahead=ward.look_ahead))
 
     def _await_return(self, ward: _Ward, time: float) -> None:
         ward.deadline = time + self._policy.patience
