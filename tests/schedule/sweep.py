@@ -55,7 +55,7 @@ class Cell(Struct, frozen=True):
 
 
 def sentences(spread: float = 0.0, seed: int = 0) -> list[SimRow]:
-    """The 30 rows, of which a strategy knows what the prompt says; `spread` makes answers differ from that at random."""
+    """The 30 rows, of which a strategy knows what the prompt says; `spread` makes answers differ from it at random."""
     random = Random(seed)
     prompts = [str(row["prompt"]) for row in builtin_rows("sentences")]
     return [

@@ -51,5 +51,5 @@ def test_packing_known_lengths() -> None:
     packed = play_on(Curve(slots=12), "pull", "packed", 12, rows).makespan
 
     assert bound(Curve(slots=12), rows) == 38.75
-    assert packed <= 39 + 4 * 0.1 + 1e-9  # each slot spends a tenth on each of its rows
+    assert packed <= 39 + 5 * 0.1 + 1e-9  # each slot spends a tenth on each of its rows
     assert packed < 0.92 * play_on(Curve(slots=12), "pull", "longest-first", 12, rows).makespan

@@ -1,6 +1,6 @@
 """How many requests at a time give a node its greatest throughput.
 
-Throughput is requests that stream, divided by the time per output token. While it grows with the number in flight the
+Throughput is requests that run, divided by the time per output token. While it grows with the number in flight the
 number is raised, the faster the steeper it grows; where it stops growing, the number stays. Whole latency says nothing
 here, because it follows the length of the answers. Comparing what a little more load brings with what it costs is the
 idea of TCP Vegas (Brakmo and Peterson, 1995) and of Gradient2 in Netflix's concurrency-limits; they compare delays,

@@ -31,6 +31,8 @@ RECENT = 16
 MOST_ENDS = 64
 #: Seconds by which sums of times may be off.
 ROUNDING = 1e-6
+#: How far the mean in flight may be from a number to count as that, and how much a look in doubt counts.
+STEADY, DOUBT = 0.25, 1 / 16
 
 
 class _Flight:
@@ -46,7 +48,6 @@ class _Flight:
         "is_scout",
         "looked",
         "seen_flying",
-        "seen_streaming",
         "sent",
         "streams",
     )
@@ -56,11 +57,10 @@ class _Flight:
         self.among = among
         self.is_scout = is_scout
         self.streams = False
-        self.look(sent, 0, 0, 0.0, 0.0)
+        self.look(sent, 0, 0, 0.0)
 
-    def look(self, time: float, chunks: int, in_flight: int, flying: float, streaming: float) -> None:
-        self.looked, self.chunks, self.in_flight = time, chunks, in_flight
-        self.seen_flying, self.seen_streaming = flying, streaming
+    def look(self, time: float, chunks: int, in_flight: int, flying: float) -> None:
+        self.looked, self.chunks, self.in_flight, self.seen_flying = time, chunks, in_flight, flying
 
 
 class _Waits:
@@ -96,13 +96,12 @@ class Limit:
         self.ceiling = ceiling
         self.proven = 0
         self._flights: dict[int, _Flight] = {}  # in the order in which they were sent
-        self._streaming = 0
         self._waits = _Waits()
         self._knee = Knee()
         self._is_starting = True
         self._ends: deque[float] = deque(maxlen=MOST_ENDS)
         self._time = 0.0
-        self._flying_time = self._streaming_time = 0.0  # sums over time of how many fly, and how many stream
+        self._flying_time = 0.0  # sum over time of how many fly
 
     @property
     def slots(self) -> int:
@@ -136,8 +135,7 @@ class Limit:
             self._is_starting = False
         self._waits.add(wait if is_prompt else self._since_free(flight.sent))
         flight.streams = True
-        self._streaming += 1
-        flight.look(time, 1, len(self._flights), self._flying_time, self._streaming_time)
+        flight.look(time, 1, len(self._flights), self._flying_time)
 
     def paced(self, row: int, time: float, chunks: int) -> None:
         flight = self._flights.get(row)
@@ -157,7 +155,6 @@ class Limit:
             self._measure(flight, chunks)
             self._knee.answered(self.ceiling)
         del self._flights[row]
-        self._streaming -= flight.streams
         self._ends.append(time)
 
     def refused(self) -> None:
@@ -168,7 +165,6 @@ class Limit:
     def restart(self) -> None:
         """The node was away; what it ran is gone, and it may be another by now."""
         self._flights.clear()
-        self._streaming = 0
         self.proven = min(self.proven, 1)
         self._is_starting = True
 
@@ -191,7 +187,6 @@ class Limit:
     def _advance(self, time: float) -> None:
         past = time - self._time
         self._flying_time += past * len(self._flights)
-        self._streaming_time += past * self._streaming
         self._time = time
 
     def _note_overdue(self) -> None:
@@ -204,16 +199,19 @@ class Limit:
                 return
 
     def _measure(self, flight: _Flight, chunks: int) -> None:
-        """Takes the pace since the last look as that of all that stream, if the load was the same all the time."""
+        """Takes the pace since the last look as that of all that run, if as many were in flight all the time.
+
+        Those that still read their prompts count too: they take part in the work, and will stream. One beyond the
+        proven slots may wait or read, so it leaves what was seen in doubt.
+        """
         seconds, got, in_flight = self._time - flight.looked, chunks - flight.chunks, len(self._flights)
         if seconds > 0 and got > 0 and flight.in_flight == in_flight:
-            flying = (self._flying_time - flight.seen_flying) / seconds
-            streaming = (self._streaming_time - flight.seen_streaming) / seconds
-            if abs(flying - in_flight) < 0.25:
+            mean = (self._flying_time - flight.seen_flying) / seconds
+            if abs(mean - in_flight) < STEADY:
                 running = min(in_flight, self.proven)
-                trust = 1.0 if abs(streaming - running) < 0.1 else 1 / 16  # some were reading their prompts
-                self._knee.add(running, got / seconds * streaming, trust * got)
-        flight.look(self._time, chunks, in_flight, self._flying_time, self._streaming_time)
+                trust = 1.0 if in_flight == running else DOUBT
+                self._knee.add(running, got / seconds * running, trust * got)
+        flight.look(self._time, chunks, in_flight, self._flying_time)
 
 
 def _round_number(proven: int) -> int:
