@@ -150,6 +150,7 @@ def test_what_there_is_can_be_listed(server: FaultServer) -> None:
     assert len({model["digest"] for model in tags}) == 2
     (running,) = ask_json(server.url, "/api/ps")["models"]
     assert (running["size_vram"], running["digest"]) == (running["size"], tags[0]["digest"])
+    assert ask_json(server.url, "/api/ps")["models"] == [running]
     shown = ask_json(server.url, "/api/show", {"model": MODEL})
     assert (shown["capabilities"], shown["model_info"]["llama.context_length"]) == (["completion"], 200)
     listed = ask_json(server.url, "/v1/models")

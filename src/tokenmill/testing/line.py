@@ -21,7 +21,7 @@ class Waiter(Protocol):
 
 
 class Loaded(Struct):
-    """A model in memory, usable from `ready`; it goes at `expires`, which is None while it is used."""
+    """A model in memory from `ready` on; it goes at `expires` unless in use, None if that isn't known yet."""
 
     model: str
     num_ctx: int
@@ -65,7 +65,6 @@ class Line:
         self.waiting.popleft()
         self.running.add(request)
         assert self.loaded is not None, "a request starts on a loaded model"
-        self.loaded.expires = None
         return request, max(now, self.loaded.ready), is_loading
 
     def preload(self, model: str, num_ctx: int, now: float) -> None:
@@ -85,7 +84,8 @@ class Line:
 
     def holds(self, now: float) -> Loaded | None:
         """The model in memory now."""
-        if self.loaded is not None and self.loaded.expires is not None and self.loaded.expires <= now:
+        held = self.loaded
+        if held is not None and not self.running and held.expires is not None and held.expires <= now:
             self.loaded = None
         return self.loaded
 

@@ -125,12 +125,15 @@ def listed(behaviour: Behaviour, model: str) -> dict[str, Any]:
     return {"name": name, "model": name, "size": SIZE, "digest": digest_of(behaviour, model), "details": FAMILY}
 
 
-def running(behaviour: Behaviour, loaded: Loaded | None, now: float, wall: float) -> dict[str, Any]:
-    """The reply of `/api/ps`: what is in memory, until when, and how much of it on the device's own."""
+def running(behaviour: Behaviour, loaded: Loaded | None, now: float, epoch: float) -> dict[str, Any]:
+    """The reply of `/api/ps`: what is in memory, until when, and how much of it on the device's own.
+
+    `epoch` is the wall time at 0 of the server's clock.
+    """
     if loaded is None:
         return {"models": []}
-    left = behaviour.keep_alive if loaded.expires is None else loaded.expires - now
-    expires = FOR_EVER if math.isinf(left) else datetime.fromtimestamp(wall + left, UTC)
+    until = now + behaviour.keep_alive if loaded.expires is None else loaded.expires
+    expires = FOR_EVER if math.isinf(until) else datetime.fromtimestamp(epoch + until, UTC)
     return {
         "models": [
             listed(behaviour, loaded.model)

@@ -55,6 +55,7 @@ class Site:
         self._attempts = attempts
         self._last_prompt = ""
         self._is_pumping = False
+        self._wall = time.time() - self.started  # fixed, so that the same moment always reads the same
         self._limits: tuple[int | None, int | None] = (None, None)
         self._allowances = Allowances(None, None, self.started)
         self._timeline = Timeline(behaviour.change, self.loop, self.change)
@@ -62,6 +63,7 @@ class Site:
         if behaviour.loaded:
             model, room = ollama_api.tagged(behaviour.models[0]), behaviour.default_context
             self.line.loaded = Loaded(model, min(room, behaviour.context), self.started, None)
+            self.line.keep(self.started, behaviour.keep_alive)
 
     async def be_honest(self) -> None:
         """Lets the engine that the behaviour names answer, within its own context and under its own digest."""
@@ -309,7 +311,7 @@ class Site:
 
     def _held(self) -> tuple[Loaded | None, float, float]:
         now = self.loop.time()
-        return self.line.holds(now), now, time.time()
+        return self.line.holds(now), now, self._wall
 
 
 def play(connection: Connection, wire: Wire) -> None:
