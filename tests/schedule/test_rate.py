@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 import pytest
 
-from tokenmill.event import Action, Answer, Arrived, Attempt, Dispatch, Event, Finished, NodeUp, Resized
+from tokenmill.event import Action, Answer, Arrived, Attempt, Dispatch, Event, Finished, NodeUp, Resized, Woke
 from tokenmill.request import RateSeen
 from tokenmill.schedule import RetryPolicy, Supervisor
 from tokenmill.schedule.order import FileOrder
@@ -69,4 +69,4 @@ def test_the_server_knows_its_limit_better() -> None:
     assert play(strategy, done(0.1, 0)) == [[Dispatch(1, NODE)]]
     empty = RateSeen(requests=60, requests_left=0)
     assert play(strategy, done(0.2, 1, empty), Resized(0.3, NODE, 2)) == [[], []]
-    assert play(strategy, Arrived(1.3, 9)) == [[Dispatch(2, NODE)]]
+    assert play(strategy, Woke(1.3)) == [[Dispatch(2, NODE)]]

@@ -138,7 +138,7 @@ def make_strategy(
     `spent` is what earlier sessions did. Raises `UsageError` for names that aren't known or don't go together.
     """
     policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
-    rates = RateLimits(requests=settings.rpm, tokens=settings.tpm)
+    is_limited = settings.rpm or settings.tpm or any(map(is_served, settings.nodes))  # servers tell their limits
     fleet = make(
         settings.strategy,
         settings.order,
@@ -147,7 +147,7 @@ def make_strategy(
         block_of=rows if settings.blocks else None,
         nodes=NodePolicy(health_interval=settings.health_interval, removal=settings.remove_after),
         names=names,
-        rates=rates if settings.rpm or settings.tpm else None,
+        rates=RateLimits(requests=settings.rpm, tokens=settings.tpm) if is_limited else None,
     )
     strategy: Strategy = Hedged(fleet) if settings.hedge and len(names) > 1 else fleet
     if (budget := settings.budget) is not None:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 import msgspec
+from msgspec.structs import replace
 
 from tokenmill.clock import Clock
 from tokenmill.cluster import EngineFacts
@@ -23,6 +24,8 @@ from tokenmill.schedule.health import State
 
 #: Seconds between tries to open a node again after it died.
 REOPEN_DELAYS = (0.0, 1.0, 4.0)
+#: How devices and placements begin that are no CPU.
+GPUS = ("gpu", "cuda", "mps", "rocm")
 #: States in which a node is there but takes nothing.
 RESTING = (State.BUSY, State.COOLING, State.OFFLINE, State.MISCONFIGURED)
 #: Seconds between tries to reach a server that wasn't there: doubled from the first to the second.
@@ -129,7 +132,9 @@ class Stations:
         self.enter(station, Phase.UP)
         entry = (self._session, station.index, station.node.name, msgspec.json.encode(facts))
         self._writer.put(("node", entry))
-        self._emit(NodeUp(self._clock.now(), station.index, facts.slots, facts.look_ahead))
+        up = NodeUp(self._clock.now(), station.index, facts.slots, facts.look_ahead)
+        gpu = facts.device.startswith(GPUS) or facts.placement.lower().startswith(GPUS)
+        self._emit(replace(up, priority=station.node.priority, gpu=gpu))
 
     async def _reached(self, station: Station) -> EngineFacts:
         """Opens the engine, however long its server can't be reached."""

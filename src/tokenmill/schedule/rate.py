@@ -110,6 +110,8 @@ class Rated:
         self._answers = 0
         self._used = 0.0
         self._armed: float | None = None
+        self._touched: set[int] = set()  # nodes whose buckets or places changed since they were last shown
+        self._held: set[int] = set()  # nodes that are shown with fewer slots than they have
         self._actions: list[Action] = []
 
     def on_event(self, event: Event, /) -> list[Action]:
@@ -123,6 +125,7 @@ class Rated:
                 self._show(node, event.time)
             case NodeLost(node=node):
                 self._nodes.pop(node, None)
+                self._held.discard(node)
                 self._forward(event)
             case Finished() | Failed() | Cancelled():
                 self._ended(event)
@@ -132,9 +135,13 @@ class Rated:
             case _:
                 if isinstance(event, Woke):
                     self._armed = None
+                    self._touched |= self._held
                 self._forward(event)
-        for node in self._nodes:
-            self._show(node, event.time)
+        while self._touched:
+            node = min(self._touched)
+            self._touched.discard(node)
+            if node in self._nodes:
+                self._show(node, event.time)
         return self._actions
 
     def _forward(self, event: Event) -> None:
@@ -150,6 +157,7 @@ class Rated:
 
     def _charge(self, action: Dispatch, now: float) -> None:
         here = self._nodes[action.node]
+        self._touched.add(action.node)
         self._flying[action.row, action.node] = self._expected
         here.busy += 1
         here.requests.take(1, now)
@@ -168,6 +176,7 @@ class Rated:
                 self._correct(here, event.answer.rate, event.time)
         if here is not None and charged is not None:
             here.busy -= 1
+            self._touched.add(event.node)
 
     def _correct(self, here: _Node, seen: RateSeen, now: float) -> None:
         here.requests.correct(seen.requests, seen.requests_left, now)
@@ -176,6 +185,7 @@ class Rated:
     def _come_up(self, event: NodeUp) -> None:
         here = self._nodes[event.node]
         here.shown = self._allowed(here, event.time)
+        self._touched.add(event.node)
         first = max(1, here.shown)  # a node comes up with a slot at least, and is closed at once if it has none
         self._forward(replace(event, slots=first, look_ahead=here.look_ahead if here.shown == here.slots else 0))
 
@@ -190,7 +200,11 @@ class Rated:
         if allowed != here.shown:
             here.shown = allowed
             self._forward(Resized(now, node, allowed, here.look_ahead if allowed == here.slots else 0))
-        if allowed < here.slots and here.busy >= allowed:
+        if allowed == here.slots:
+            self._held.discard(node)
+            return
+        self._held.add(node)
+        if here.busy >= allowed:
             due = max(here.requests.ready_at(1, now), here.tokens.ready_at(max(1.0, self._expected), now))
             if due > now and (self._armed is None or due < self._armed):
                 self._armed = due
