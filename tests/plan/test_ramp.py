@@ -48,6 +48,17 @@ def test_a_request_that_waits_once_is_asked_again() -> None:
     assert (ramp.width, ramp.slots, ramp.is_full) == (None, 4, False)
 
 
+def test_answers_that_arrive_in_lumps_make_no_limit() -> None:
+    """Answers that seem to follow each other, in a burst that took no longer than one, ran together on the server."""
+    ramp = Ramp(16)
+    ramp.add(burst(1, 4))
+    lump = Burst((Shot(0.2, 0.6, 16), Shot(0.7, 1.1, 16)))
+    ramp.add(lump)
+    ramp.add(lump)
+
+    assert (ramp.width, ramp.slots, ramp.is_full, words(ramp)) == (None, 1, False, "1+")
+
+
 def test_a_server_that_turns_requests_away_ends_the_ramp() -> None:
     """Requests refused as too many didn't run, so the slots are those of the others."""
     ramp = Ramp(16)

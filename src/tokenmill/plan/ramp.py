@@ -3,6 +3,9 @@
 A server with S slots lets the request after the S-th wait until an answer ends, so its first token comes only then.
 The slots are therefore the most answers that were being written at one moment: the largest overlap of the times from
 first to last token. The ramp doubles what it sends until some request had to wait, or until `most`.
+
+Tokens may also arrive in lumps, held back on their way, and then answers that ran together seem not to have. So
+requests only count as having waited if the burst took longer too: one that waits makes it two answers long.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ TOKENS = 16
 MOST = 16
 #: Tokens and seconds of writing below which answers say nothing: their ends mix with how fast a client reads them.
 FEWEST, BRIEFEST = 2, 0.01
+#: A burst in which a request waited takes at least as many times as long as a request alone.
+LONGER = 1.5
 
 
 class Shot(Struct, frozen=True):
@@ -52,10 +57,14 @@ class Burst(Struct, frozen=True):
         return 2 * len(telling) > len(self.shots)
 
     @property
+    def end(self) -> float:
+        """Seconds until the last answer was whole."""
+        return max((shot.last for shot in self.shots), default=0.0)
+
+    @property
     def pace(self) -> float | None:
         """Output tokens per second of the whole burst; None if no time passed."""
-        end = max((shot.last for shot in self.shots), default=0.0)
-        return sum(shot.tokens for shot in self.shots) / end if end > 0 else None
+        return sum(shot.tokens for shot in self.shots) / self.end if self.end > 0 else None
 
 
 class Ramp:
@@ -87,8 +96,12 @@ class Ramp:
 
     @property
     def is_full(self) -> bool:
-        """Whether a request had to wait, so that `slots` are all there are; else there may be more."""
-        return self.slots is not None and self.slots < max(burst.width for burst in self.bursts)
+        """Whether a request had to wait or was refused, so that `slots` are all there are; else there may be more."""
+        if self.slots is None:
+            return False
+        alone = min(burst.end for burst in self.bursts if burst.width == 1)
+        wider = [burst for burst in self.bursts if burst.width > self.slots]
+        return any(burst.refused or burst.end >= LONGER * alone for burst in wider)
 
     @property
     def pace(self) -> float | None:
