@@ -26,7 +26,9 @@ from tokenmill.schedule.knee import Knee
 
 #: A wait is prompt up to this multiple of the shortest of the last waits.
 PROMPT = 1.25
-RECENT = 16
+RECENT = 64
+#: Scouts without effect after which slow start is over, though each was answered promptly.
+IN_VAIN = 3
 #: Ends that may matter for what ran when a request was started.
 MOST_ENDS = 64
 #: Seconds by which sums of times may be off.
@@ -99,6 +101,7 @@ class Limit:
         self._waits = _Waits()
         self._knee = Knee()
         self._is_starting = True
+        self._vain = 0  # scouts one after another that proved nothing
         self._ends: deque[float] = deque(maxlen=MOST_ENDS)
         self._time = 0.0
         self._flying_time = 0.0  # sum over time of how many fly
@@ -130,10 +133,13 @@ class Limit:
         self._note_overdue()
         wait = time - flight.sent
         is_prompt = self._waits.is_prompt(wait)
-        self.proven = max(self.proven, self._run_with(row, flight))
-        if flight.is_scout and not is_prompt:
-            self._is_starting = False
-        self._waits.add(wait if is_prompt else self._since_free(flight.sent))
+        ran = self._run_with(row, flight)
+        self.proven = max(self.proven, ran)
+        if flight.is_scout:
+            self._vain = self._vain + 1 if ran < flight.among else 0
+            if not is_prompt or self._vain == IN_VAIN:
+                self._is_starting = False
+        self._waits.add(self._since_free(flight.sent))
         flight.streams = True
         flight.look(time, 1, len(self._flights), self._flying_time)
 
