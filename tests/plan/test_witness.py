@@ -54,11 +54,11 @@ def loaded(expiry: object, digest: str = "d1") -> dict[str, object]:
 
 
 def test_models_in_memory_are_a_mark_by_their_expiry() -> None:
-    """Digest and expiry to the millisecond make a mark, whatever the order; an expiry in whole seconds makes none."""
+    """Digest and expiry to the last digit make a mark, whatever the order; an expiry in whole seconds makes none."""
     first, second = loaded("2026-01-02T03:04:05.678901234Z"), loaded("2026-01-02T03:04:06.1230+02:00", "d2")
     mark = memory_mark(json.dumps({"models": [second, first]}).encode())
 
-    assert mark == "d1 2026-01-02T03:04:05.678; d2 2026-01-02T03:04:06.123"
+    assert mark == "d1 2026-01-02T03:04:05.678901234; d2 2026-01-02T03:04:06.1230"
     assert memory_mark(json.dumps({"models": [first, second]}).encode()) == mark
     for nothing in ({"models": []}, {"models": [loaded("2318-01-01T00:00:00Z")]}, {"models": [loaded(5)]}, [], "x"):
         assert memory_mark(json.dumps(nothing).encode()) == ""
