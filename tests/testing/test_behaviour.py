@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -98,8 +99,10 @@ def test_servers_without_a_name_get_one() -> None:
 
 
 def test_the_documentation_names_every_fault() -> None:
-    """docs/testing.md has a row for each kind."""
+    """docs/testing.md has a row for each kind, and its example is a valid file."""
     text = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    assert [server.name for server in make_script(tomllib.loads(example), "docs").server] == ["a", "b"]
     kinds = [str(kind.__struct_config__.tag) for kind in get_args(AnyFault)]
     assert len(kinds) == 29
     assert [kind for kind in kinds if f"`{kind}`" not in text] == []

@@ -84,9 +84,9 @@ def test_c8_a_tool_nobody_offered(struck: Strike) -> None:
 
 def test_c8_text_of_the_scripts_choice(struck: Strike) -> None:
     """Whatever the script wants said is said, such as JSON that misses its schema."""
-    with struck(Say(text='{"age": "old"}')) as server:
+    with struck(Say(text='{"age":\n  "old"}')) as server:
         native, other = both(server)
-    assert native["message"]["content"] == other["choices"][0]["message"]["content"] == '{"age": "old"}'
+    assert native["message"]["content"] == other["choices"][0]["message"]["content"] == '{"age":\n  "old"}'
 
 
 def test_c9_one_word_until_the_limit(struck: Strike) -> None:

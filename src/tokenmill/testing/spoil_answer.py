@@ -33,7 +33,7 @@ def answer(fault: AnyFault | None, behaviour: Behaviour, ask: Ask, last_prompt: 
             return say(behaviour, ask, prompt or last_prompt or f"not {ask.prompt}")
         case Say(text=text):
             said = say(behaviour, ask, ask.prompt)
-            return replace(said, pieces=in_pieces(text.split(), behaviour.chunks), reason="stop")
+            return replace(said, pieces=((text, len(text.split())),) if text else (), reason="stop")
         case Loop(word=word, limit=limit):
             count = limit if ask.max_tokens is None else ask.max_tokens
             said = say(behaviour, ask, ask.prompt)
