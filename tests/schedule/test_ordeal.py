@@ -77,7 +77,8 @@ def test_broken_promises_are_found() -> None:
     lost = replace(result, unfinished=1)
     twice = replace(result, attempts=[*result.attempts, answer])
     unfair = replace(result, set_aside={answer.row: SetAside(answer.row, "busy", "too many requests")})
-    hasty = replace(result, attempts=[*[replace(failure, row=99, lease=lease) for lease in range(500)]])
+    storm = [replace(failure, row=99, lease=lease, dispatched=0.0, finished=0.0) for lease in range(500)]
+    hasty = replace(result, attempts=storm)
 
     found = [broken_promises(ordeal, each) for each in (lost, twice, unfair, hasty)]
     words = ["no final word", "more than one final word", "paid for its node", "retries"]

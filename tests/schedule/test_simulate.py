@@ -133,7 +133,7 @@ def test_cancel_of_a_row_that_waits_inside_the_node() -> None:
 @pytest.mark.parametrize(
     ("answers", "text"),
     [
-        ({(NodeUp, 1): [Dispatch(0, 0), Dispatch(0, 0)]}, "row 0 has two live attempts"),
+        ({(NodeUp, 1): [Dispatch(0, 0), Dispatch(0, 0)]}, "row 0 has 2 live attempts"),
         ({(NodeUp, 1): [Dispatch(0, 0), Dispatch(1, 0), Dispatch(2, 0)]}, "node 0 is overfull"),
         ({(NodeUp, 1): [Dispatch(0, 0)], (Finished, 1): [Dispatch(0, 0)]}, "row 0 was sent again after its answer"),
         ({(NodeUp, 1): [SetAside(0, "refused", ""), Dispatch(0, 0)]}, "row 0 was sent after it was set aside"),

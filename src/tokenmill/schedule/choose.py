@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from tokenmill.errors import UsageError
 from tokenmill.schedule.fleet import Fleet
 from tokenmill.schedule.health import NodePolicy
+from tokenmill.schedule.hedge import Hedged, HedgePolicy
 from tokenmill.schedule.limited import Limited
 from tokenmill.schedule.order import FileOrder, LongestFirst, Order, rank_by_length, rank_in_file
 from tokenmill.schedule.packed import Packed
@@ -52,12 +53,14 @@ def make(
     nodes: NodePolicy | None = None,
     names: Sequence[str] = (),
     rates: RateLimits | None = None,
+    hedge: HedgePolicy | None = None,
 ) -> Fleet:
     """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
     The order is that of the file unless it is named, but for `auto`, which packs.
     `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. `names` are those of
-    the run's nodes, `rates` what each of them allows in a minute. Raises `UsageError` for a name that isn't known.
+    the run's nodes, `rates` what each of them allows in a minute. With `hedge`, stragglers get a second attempt. Raises
+    `UsageError` for a name that isn't known.
     """
     _check("strategy", strategy, STRATEGIES)
     order = order or ("packed" if strategy == "auto" else "file")
@@ -70,7 +73,10 @@ def make(
         raise UsageError(f"strategy {strategy!r} deals no blocks; use strategy 'static' or leave the blocks out")
     if rates is not None:
         inner = Rated(inner, rates)
-    return Fleet(Supervisor(inner, policy, seed), nodes, seed=seed, names=names)
+    supervised: Strategy = Supervisor(inner, policy, seed)
+    if hedge is not None:
+        supervised = Hedged(supervised, hedge)  # inside the fleet, so that no second attempt goes to a node that rests
+    return Fleet(supervised, nodes, seed=seed, names=names)
 
 
 def _check(what: str, name: str, known: Iterable[str]) -> None:

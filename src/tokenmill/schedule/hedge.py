@@ -210,9 +210,13 @@ class Hedged:
         self._leave(event, leg)
 
     def _leave(self, event: Ended, leg: _Leg) -> None:
-        """The inner strategy hears of the end as if it had come from the node it chose."""
+        """The inner strategy hears of the end as if it had come from the node it chose, which didn't crash, however."""
         del self._legs[event.row]
-        self._forward(event if event.node == leg.node else msgspec.structs.replace(event, node=leg.node))
+        if event.node != leg.node:
+            event = msgspec.structs.replace(event, node=leg.node)
+            if isinstance(event, Failed) and event.kind == "crash":
+                event = msgspec.structs.replace(event, kind="transient", node_at_fault=True)
+        self._forward(event)
 
     def _note(self, row: int, answer: Answer, leg: _Leg) -> None:
         self._answered += max(1, answer.output_tokens)

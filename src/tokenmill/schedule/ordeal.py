@@ -22,6 +22,7 @@ from tokenmill.schedule.choose import ORDERS, STRATEGIES, make
 from tokenmill.schedule.curve import Curve
 from tokenmill.schedule.faults import Faults, Mishap, Outage, Spell
 from tokenmill.schedule.health import NodePolicy, State
+from tokenmill.schedule.hedge import HedgePolicy
 from tokenmill.schedule.host import SimNode
 from tokenmill.schedule.retry import RetryPolicy
 from tokenmill.schedule.simulate import SimRow, Simulated, simulate
@@ -45,6 +46,7 @@ class Ordeal(Struct, frozen=True, kw_only=True):
     faults: Faults
     retries: RetryPolicy
     policy: NodePolicy
+    hedge: HedgePolicy | None = None
 
 
 def draw(seed: int, *, merciful: bool = False) -> Ordeal:
@@ -71,6 +73,7 @@ def draw(seed: int, *, merciful: bool = False) -> Ordeal:
         faults=faults,
         retries=RetryPolicy(reserve=random.choice((0, 2, 64)), share=random.choice((0.0, 0.2))),
         policy=NodePolicy(failures=random.choice((2, 5)), health_interval=random.choice((5.0, 30.0))),
+        hedge=random.choice((None, HedgePolicy(quantile=0.5, budget=0.5, least=4))),
     )
 
 
@@ -83,8 +86,11 @@ def play(ordeal: Ordeal, *, keep_log: bool = False) -> Simulated:
         policy=ordeal.retries,
         nodes=ordeal.policy,
         names=_names(ordeal),
+        hedge=ordeal.hedge,
     )
-    return simulate(strategy, ordeal.rows, ordeal.nodes, ordeal.faults, keep_log=keep_log, until=_deadline(ordeal))
+    legs = 1 if ordeal.hedge is None else 2
+    until = _deadline(ordeal)
+    return simulate(strategy, ordeal.rows, ordeal.nodes, ordeal.faults, keep_log=keep_log, until=until, legs=legs)
 
 
 def broken_promises(ordeal: Ordeal, result: Simulated) -> list[str]:
@@ -210,9 +216,11 @@ def _lost_or_repeated(ordeal: Ordeal, result: Simulated) -> list[str]:
     for row in ordeal.rows:
         ends = [attempt for attempt in result.attempts if attempt.row == row.row]
         answers = [attempt for attempt in ends if attempt.outcome == "answered"]
-        if len(answers) > 1 or (answers and (row.row in result.set_aside or ends[-1] is not answers[0])):
+        after = [attempt for attempt in ends if answers and attempt.dispatched > answers[0].finished]
+        if len(answers) > 1 or (answers and row.row in result.set_aside) or after:
             faults.append(f"row {row.row} has more than one final word")
-        if any(later.dispatched < earlier.finished for earlier, later in pairwise(ends)):
+        overlaps = (later.dispatched < earlier.finished for earlier, later in pairwise(ends))
+        if ordeal.hedge is None and any(overlaps):
             faults.append(f"row {row.row} was sent again before its attempt had ended")
     return faults
 
@@ -227,7 +235,9 @@ def _is_nobody_left(result: Simulated) -> bool:
 def _unfair_ends(ordeal: Ordeal, result: Simulated) -> list[str]:
     """A row fails by a named reason that is its own: a final kind, its attempts, its crashes, or refused by name."""
     faults = []
-    own = Counter(attempt.row for attempt in result.attempts if attempt.kind in ("transient", "timeout"))
+    # A second attempt that ends in a crash counts as an ordinary failure, since it ran where nobody sent the row.
+    kinds = ("transient", "timeout") if ordeal.hedge is None else ("transient", "timeout", "crash")
+    own = Counter(attempt.row for attempt in result.attempts if attempt.kind in kinds)
     for row, action in result.set_aside.items():
         if action.kind in ("transient", "timeout") and own[row] <= ordeal.retries.retries:
             faults.append(f"row {row} was set aside after {own[row]} failures: {action.reason}")
@@ -245,7 +255,7 @@ def _too_many_retries(ordeal: Ordeal, result: Simulated) -> list[str]:
     retries = []
     for attempt in sorted(result.attempts, key=lambda attempt: (attempt.row, attempt.lease)):
         before = failed.pop(attempt.row, None)
-        if before is not None and before.kind in ("transient", "timeout"):
+        if before is not None and before.finished <= attempt.dispatched and before.kind in ("transient", "timeout"):
             retries.append(attempt.dispatched)
         failed[attempt.row] = attempt
     for number, moment in enumerate(sorted(retries), 1):

@@ -4,7 +4,7 @@ What a node does is in `host`. By default it answers `slots` rows at the same ti
 others do. So the simulated makespan is that of a server that scales perfectly; what a real one loses shows as the
 difference. Rows beyond the slots wait inside the node in the order in which they came.
 
-The simulator is strict: an action that no correct strategy takes (a second live attempt of a row, more rows than a
+The simulator is strict: an action that no correct strategy takes (one live attempt of a row too many, more rows than a
 node has places for, or than a `Fleet` wants there, a dispatch after the end) is an assertion error.
 """
 
@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-
-from msgspec import Struct
 
 from tokenmill.event import (
     Action,
@@ -43,38 +41,10 @@ from tokenmill.schedule.curve import Curve
 from tokenmill.schedule.faults import Faults, Mishap, Outage, Script, Spell
 from tokenmill.schedule.fleet import Fleet, Note
 from tokenmill.schedule.host import Device, Flight, Host, SimNode, make_hosts
+from tokenmill.schedule.outcome import SimRow, Simulated
 from tokenmill.schedule.strategy import Strategy
 
 __all__ = ["Faults", "Mishap", "Outage", "SimNode", "SimRow", "Simulated", "Spell", "simulate"]
-
-__all__ = ["Faults", "Mishap", "Outage", "SimNode", "SimRow", "Simulated", "simulate"]
-
-
-class SimRow(Struct, frozen=True, kw_only=True):
-    """A row that takes `tokens` to answer; `length` is what the strategy is told, `tokens` if None."""
-
-    row: int
-    tokens: int
-    length: float | None = None
-    group: int = 0
-    arrives: float = 0.0
-
-
-class Simulated(Struct, frozen=True, kw_only=True):
-    """What came of it: `attempts` in the order of their ends, `log` only if asked for.
-
-    `makespan`: the moment of the last answer or final failure, seconds from 0. `stopped`: why the strategy ended the
-    run. `wakes`: the most wake-ups that were asked for at the same time. `notes`: what a `Fleet` said of its nodes.
-    """
-
-    makespan: float
-    stopped: str | None
-    wakes: int
-    notes: list[Note]
-    attempts: list[Attempt]
-    set_aside: dict[int, SetAside]
-    unfinished: int
-    log: list[tuple[Event, list[Action]]]
 
 
 def simulate(
@@ -85,9 +55,13 @@ def simulate(
     *,
     keep_log: bool = False,
     until: float = inf,
+    legs: int = 1,
 ) -> Simulated:
-    """Runs until nothing more can happen, or so many seconds; rows without a node to run on stay unfinished."""
-    simulation = _Simulation(strategy, nodes, faults or Faults(), keep_log)
+    """Runs until nothing more can happen, or so many seconds; rows without a node to run on stay unfinished.
+
+    `legs`: attempts of a row at the same time, on different nodes; the first answer ends the others.
+    """
+    simulation = _Simulation(strategy, nodes, faults or Faults(), keep_log, legs)
     for row in rows:
         simulation.rows[row.row] = row
         simulation.at(row.arrives, simulation.arrive, row)
@@ -117,13 +91,13 @@ def simulate(
 class _Simulation:
     """Virtual time: a heap of what will be called when, in the order of asking among equals."""
 
-    def __init__(self, strategy: Strategy, nodes: Sequence[SimNode], faults: Faults, keep_log: bool) -> None:
+    def __init__(self, strategy: Strategy, nodes: Sequence[SimNode], faults: Faults, keep_log: bool, legs: int) -> None:
         self.strategy = strategy
         self.faults = faults
         self.script = Script(faults)
         self.hosts = make_hosts(nodes)
         self.rows: dict[int, SimRow] = {}
-        self.flights: dict[int, Flight] = {}
+        self.flights: dict[int, dict[int, Flight]] = {}  # by row and node
         self.leases: dict[int, int] = {}
         self.answered: set[int] = set()
         self.set_aside: dict[int, SetAside] = {}
@@ -137,6 +111,7 @@ class _Simulation:
         self._wakes = 0
         self._probed: set[int] = set()
         self._keep_log = keep_log
+        self._legs = legs
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._numbers = count()
 
@@ -175,7 +150,7 @@ class _Simulation:
                     self.set_aside[row] = action
                     self.last_end = self.now
                 case Cancel(row=row):
-                    self.at(self.now, self.cancel, self.flights[row])
+                    self._cancel_all(row)
 
     @property
     def _is_over(self) -> bool:
@@ -271,15 +246,14 @@ class _Simulation:
             self._doom(flight, spell)
         self._watch(host.device)
 
-    def _spell(self, host: Host) -> Spell | None:
-        return self.script.spell(host.number, self.now, len(host.flights))
-
     def _probe(self, host: Host) -> None:
         assert host.number not in self._probed, f"node {host.number} is probed already"
         if self._is_over:
             return
         self._probed.add(host.number)
-        spell = self._spell(host) if host.is_up else Spell(node=host.number, begins=0, ends=0, kind="unreachable")
+        spell = self.script.spell(host.number, self.now, len(host.flights))
+        if not host.is_up:
+            spell = Spell(node=host.number, begins=0, ends=0, kind="unreachable")
         if spell is None or not spell.kind:
             self.at((spell.ends if spell else self.now) + host.facts.work(1), self.probed, host, None)
         else:
@@ -293,7 +267,9 @@ class _Simulation:
     # Attempts
 
     def _dispatch(self, row: int, host: Host) -> None:
-        assert row not in self.flights, f"row {row} has two live attempts"
+        legs = self.flights.get(row, {})
+        assert len(legs) < self._legs, f"row {row} has {len(legs) + 1} live attempts"
+        assert host.number not in legs, f"row {row} has 2 live attempts on node {host.number}"
         assert row not in self.answered, f"row {row} was sent again after its answer"
         assert row not in self.set_aside, f"row {row} was sent after it was set aside"
         assert len(host.flights) < host.facts.slots + host.facts.look_ahead, f"node {host.number} is overfull"
@@ -301,10 +277,10 @@ class _Simulation:
             assert len(host.flights) < self.strategy.room(host.number), f"node {host.number} is to rest"
         if self.stopped is not None:
             return
-        spell = self._spell(host)
+        spell = self.script.spell(host.number, self.now, len(host.flights))
         lease = self.leases[row] = self.leases.get(row, 0) + 1
         flight = self._make_flight(row, lease, host)
-        self.flights[row] = host.flights[row] = flight
+        self.flights.setdefault(row, {})[host.number] = host.flights[row] = flight
         if not host.is_up:
             self.at(self.now, self.end, flight, "transient")  # sent before the loss of the node was known
         elif spell is None:
@@ -338,6 +314,9 @@ class _Simulation:
             return
         if flight.late is not None:
             self.at(self.now + flight.late, self.answer_late, flight)
+        if flight.row in self.answered:
+            self.cancel(flight)
+            return
         if kind == "crash":
             self._go_down(flight.host, "crash")
             return
@@ -348,7 +327,12 @@ class _Simulation:
             self._note(flight, "answered")
             self.answered.add(flight.row)
             self.last_end = self.now
+            self._cancel_all(flight.row)
             self.deliver(self._finished(flight))
+
+    def _cancel_all(self, row: int) -> None:
+        for flight in self.flights.get(row, {}).values():
+            self.at(self.now, self.cancel, flight)
 
     def answer_late(self, flight: Flight) -> None:
         self.deliver(self._finished(flight))
@@ -356,8 +340,11 @@ class _Simulation:
     def cancel(self, flight: Flight) -> None:
         if flight.is_live:
             self._vacate(flight)
-            self._note(flight, "cancelled")
-            self.deliver(Cancelled(self.now, flight.row, flight.host.number, flight.lease))
+            self._give_up(flight)
+
+    def _give_up(self, flight: Flight) -> None:
+        self._note(flight, "cancelled")
+        self.deliver(Cancelled(self.now, flight.row, flight.host.number, flight.lease))
 
     def _vacate(self, flight: Flight) -> None:
         """Takes the flight off its node, where the next one starts."""
@@ -365,6 +352,9 @@ class _Simulation:
         self._watch(flight.host.device)
 
     def _fail(self, flight: Flight, kind: str, retry_after: float | None = None) -> None:
+        if flight.row in self.answered:
+            self._give_up(flight)
+            return
         self._note(flight, "failed", kind)
         node, lease = flight.host.number, flight.lease
         self.deliver(Failed(self.now, flight.row, node, lease, kind, retry_after=retry_after))
@@ -376,7 +366,9 @@ class _Simulation:
 
     def _note(self, flight: Flight, outcome: str, kind: str = "") -> None:
         """Closes the flight and keeps it as the record would."""
-        del self.flights[flight.row]
+        del self.flights[flight.row][flight.host.number]
+        if not self.flights[flight.row]:
+            del self.flights[flight.row]
         flight.host.flights.pop(flight.row, None)
         self.attempts.append(
             Attempt(
