@@ -128,7 +128,10 @@ def test_a_key_is_asked_for_and_never_shown() -> None:
         error = ask_json(server.url, "/v1/chat/completions", chat("p"))["error"]
         assert (error["type"], error["param"]) == ("invalid_request_error", None)
         assert server.state().by_authorization == {"none": 2, "wrong": 1, "right": 1}
-        assert "canary" not in f"{server.requests()} {server.state()} {server.prompts()}"
+        assert (
+            "canary"
+            not in f"{Behaviour(key='sk-canary-right')} {server.requests()} {server.state()} {server.prompts()}"
+        )
         if sys.platform == "linux":
             assert "canary" not in Path(f"/proc/{server.pid}/cmdline").read_text()
 

@@ -142,6 +142,11 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"change[{number}].every is {change.every}; give more than 0")
             refuse_fixed(f"change[{number}].set", change.set)
 
+    def __repr__(self) -> str:
+        """All fields, but never the key: a failing test prints this."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__} | ({"key": "***"} if self.key else {})
+        return f"Behaviour({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
 
 class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All servers of one process and the devices they share."""

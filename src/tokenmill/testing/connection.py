@@ -11,7 +11,10 @@ import socket
 import struct
 from typing import Protocol, cast
 
-import h11
+try:
+    import h11
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("tokenmill.testing needs h11: pip install 'tokenmill[testing]'", name="h11") from error
 from msgspec import Struct
 
 from tokenmill.testing.voice import Reply
