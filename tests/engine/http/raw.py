@@ -34,7 +34,7 @@ class RawServer:
     """Speaks enough of OpenAI's API to be opened, and answers the chats in order with the bytes given for each.
 
     After those it answers `right`. `echo` makes the name of an answer from that of its request; the next `hang_up`
-    requests are read and their connections closed.
+    requests are read and their connections closed. With `hang_up_after` a connection is closed after the given bytes.
     """
 
     def __init__(self, *answers: list[bytes]) -> None:
@@ -43,6 +43,7 @@ class RawServer:
         self._writers: list[asyncio.StreamWriter] = []
         self.echo: Callable[[str], str] | None = None
         self.hang_up = 0
+        self.hang_up_after = False
         self.connections = 0
         self.heads: list[bytes] = []
         self.url = ""
@@ -85,9 +86,12 @@ class RawServer:
                 if self.hang_up:
                     self.hang_up -= 1
                     break
+                is_last = self.hang_up_after and head.startswith(b"POST") and bool(self._answers)
                 for data in self._reply(head, lowered):
                     writer.write(data)
                     await writer.drain()
+                if is_last:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         writer.close()

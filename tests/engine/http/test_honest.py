@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from engine.http.asking import answer, ask, engine_at, node_at, tell
-
 from tokenmill.cluster import EngineOptions
 from tokenmill.engine.http.engine import ServerEngine
 from tokenmill.engine.local.engine import LocalEngine

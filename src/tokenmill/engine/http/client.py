@@ -326,7 +326,8 @@ def _is_lost(error: BaseException) -> bool:
     """Whether the connection ended before the head of an answer was there."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return isinstance(error.message, str)  # else it holds the part of a head that came
-    return isinstance(error, aiohttp.ClientOSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
+    gone = (errno.ECONNRESET, errno.EPIPE, None)  # None: it was closed already as the request was written
+    return isinstance(error, aiohttp.ClientOSError | ConnectionError) and error.errno in gone
 
 
 def _translated(error: BaseException) -> EngineError:
