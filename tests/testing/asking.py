@@ -14,7 +14,7 @@ from tokenmill.testing import FaultServer, State
 
 PATIENCE = 20.0
 MODEL = "llama3.2"
-TRIES = 2000
+TRIES = 20_000
 
 
 def chat(prompt: str, **fields: Any) -> dict[str, Any]:
