@@ -118,7 +118,7 @@ def test_cancel_ends_an_attempt_at_once() -> None:
         (0, "cancelled", 2),
         (1, "answered", 5),
     ]
-    assert [type(event) for event in strategy.seen[-5:]] == [Woke, Cancelled, FirstToken, Paced, Finished]
+    assert [type(event) for event in strategy.seen[-4:]] == [Cancelled, FirstToken, Paced, Finished]
 
 
 def test_cancel_of_a_row_that_waits_inside_the_node() -> None:
