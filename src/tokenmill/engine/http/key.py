@@ -16,13 +16,22 @@ OPENAI_ORIGIN = "https://api.openai.com"
 LONGEST_KEY = 16_384
 
 
+class Veiled(str):
+    """A text that shows as stars where a debugger or a traceback shows values."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return STARS
+
+
 class Key:
     """A secret that can't be printed by accident; only `header` gives it away."""
 
     __slots__ = ("_secret",)
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret
+        self._secret = Veiled(secret)
 
     def __repr__(self) -> str:
         return STARS
@@ -33,7 +42,7 @@ class Key:
         raise TypeError("a key is not stored")
 
     def header(self) -> str:
-        return f"Bearer {self._secret}"
+        return Veiled(f"Bearer {self._secret}")
 
     def scrub(self, text: str) -> str:
         """The text without the key: servers like to quote the key that they refuse."""

@@ -45,7 +45,7 @@ class OpenAI:
         return Model(
             name=name,
             digest="openai-" + hashlib.sha256(f"openai\0{name}".encode()).hexdigest()[:32],
-            context=self._context or context,
+            context=min((each for each in (self._context, context) if each is not None), default=None),
         )
 
     async def load(self, client: Client, model: Model, seconds: float) -> Model:
