@@ -91,7 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def parse_node(text: str, index: int) -> Node:
-    """`KIND:TARGET` as a node; the kind must be a known engine."""
+    """`KIND:TARGET` as a node; the kind must be a known engine. A server is called by its place, others by a number."""
     kind, colon, target = text.partition(":")
     if not colon:
         raise UsageError(f"node {text!r}: write KIND:TARGET, such as local:demo or scripted:script.toml")
@@ -100,7 +100,8 @@ def parse_node(text: str, index: int) -> Node:
         near = get_close_matches(kind, engine_kinds(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"node {text!r}: no engine {kind!r}; {hint}known: {known}")
-    return Node(name=f"{kind}-{index}", engine=kind, target=target)
+    place = target.partition("//")[2].partition("/")[0].rpartition("@")[2] if kind in SERVED else ""
+    return Node(name=place or f"{kind}-{index}", engine=kind, target=target)
 
 
 def engine_kinds() -> list[str]:
