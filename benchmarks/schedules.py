@@ -1,6 +1,6 @@
 """Plays thousands of random fault schedules on virtual time and counts broken promises.
 
-    python benchmarks/schedules.py                          10,000, and 2,000 in which all must end: 2 minutes
+    python benchmarks/schedules.py                          10,000, and 2,000 in which all must end: 1 minute
     python benchmarks/schedules.py --schedules 500 --liveness 100
     python benchmarks/schedules.py --seed 77                one schedule, with every event and what was done
     python benchmarks/schedules.py --seed 77 --merciful     one of those in which all must end

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from tokenmill.event import (
     Action,
+    Arrived,
     Cancelled,
     Dispatch,
     Event,
@@ -108,8 +109,11 @@ class Fleet:
     def on_event(self, event: Event, /) -> list[Action]:
         self._actions = []
         self.notes = []
-        self._now = max(self._now, event.time)
+        if event.time > self._now:
+            self._now = event.time
         match event:
+            case Arrived():
+                self._forward(event)
             case Finished() | Failed() | Cancelled():
                 self._ended(event)
             case Probed():
@@ -126,9 +130,8 @@ class Fleet:
                 self._forward(event)
             case _:
                 self._forward(event)
-        due = min((health.due for health in self._nodes.values() if health.due is not None), default=None)
-        if due is not None:
-            self._actions += self._alarm.set(due)
+        if isinstance(event, Failed | Probed | Woke):
+            self._arm()
         return self._actions
 
     def _forward(self, event: Event) -> None:
@@ -140,6 +143,12 @@ class Fleet:
             elif isinstance(action, SetAside):
                 self._forget(action.row)
             self._actions.append(action)
+
+    def _arm(self) -> None:
+        """Asks to be woken for the node that is tried again next."""
+        due = min((health.due for health in self._nodes.values() if health.due is not None), default=None)
+        if due is not None:
+            self._actions += self._alarm.set(due)
 
     def _health(self, node: int) -> Health:
         if node not in self._nodes:
@@ -172,8 +181,8 @@ class Fleet:
             if flight.epoch == health.epoch:
                 self._answered(health)
             return
-        self._ended_leases.setdefault(event.row, {})[event.node] = event.lease
         if isinstance(event, Failed):
+            self._ended_leases.setdefault(event.row, {})[event.node] = event.lease
             self._failed(event, flight)
         else:
             self._forward(event)
