@@ -59,6 +59,20 @@ def test_answers_that_arrive_in_lumps_make_no_limit() -> None:
     assert (ramp.width, ramp.slots, ramp.is_full, words(ramp)) == (None, 1, False, "1+")
 
 
+def test_a_late_last_token_shows_no_further_slot() -> None:
+    """Ends that reach the client late, after the next answers began, don't make these run together."""
+    late = Burst((*(Shot(0.1, last, 16) for last in (1.0, 1.0, 1.2)), *(Shot(1.05, 2.0, 16) for _ in range(3))))
+    assert late.overlap == 3
+
+
+def test_of_two_disturbed_bursts_the_smaller_counts() -> None:
+    """A burst in which ends came late enough to overlap with the next answers is outvoted by the same burst again."""
+    ramp = Ramp(16)
+    for each in (burst(1, 2), burst(2, 2), burst(4, 3), burst(4, 2)):
+        ramp.add(each)
+    assert (ramp.width, ramp.slots, ramp.is_full) == (None, 2, True)
+
+
 def test_a_server_that_turns_requests_away_ends_the_ramp() -> None:
     """Requests refused as too many didn't run, so the slots are those of the others."""
     ramp = Ramp(16)

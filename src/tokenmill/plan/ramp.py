@@ -18,6 +18,8 @@ TOKENS = 16
 MOST = 16
 #: Tokens and seconds of writing below which answers say nothing: their ends mix with how fast a client reads them.
 FEWEST, BRIEFEST = 2, 0.01
+#: Share of each answer at its end that is left out: a last piece of text may come late, when the slot is another's.
+TAIL = 0.25
 #: A burst in which a request waited takes at least as many times as long as a request alone.
 LONGER = 1.5
 
@@ -43,7 +45,8 @@ class Burst(Struct, frozen=True):
     @property
     def overlap(self) -> int:
         """The most answers that were being written at one moment."""
-        changes = sorted([(shot.first, 1) for shot in self.shots] + [(shot.last, -1) for shot in self.shots])
+        ends = [(shot.last - TAIL * (shot.last - shot.first), -1) for shot in self.shots]
+        changes = sorted([(shot.first, 1) for shot in self.shots] + ends)
         running = most = 0
         for _, change in changes:  # at one moment an end counts before a beginning
             running += change
@@ -90,9 +93,16 @@ class Ramp:
 
     @property
     def slots(self) -> int | None:
-        """Slots that were seen; None if the answers were too short to tell."""
-        telling = [burst.overlap for burst in self.bursts if burst.is_telling]
-        return max(telling, default=None)
+        """Slots that were seen; None if the answers were too short to tell.
+
+        Of two bursts that both show less than they sent, the smaller counts: disturbances on the way to us make ends
+        late, and answers seem to overlap that didn't.
+        """
+        seen: dict[int, list[int]] = {}
+        for burst in self.bursts:
+            if burst.is_telling:
+                seen.setdefault(burst.width, []).append(burst.overlap)
+        return max((width if width in found else min(found) for width, found in seen.items()), default=None)
 
     @property
     def is_full(self) -> bool:
