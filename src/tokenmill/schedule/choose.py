@@ -20,6 +20,8 @@ from tokenmill.schedule.static import Static
 from tokenmill.schedule.stealing import Stealing
 from tokenmill.schedule.strategy import Strategy
 from tokenmill.schedule.supervisor import Supervisor
+from tokenmill.schedule.together import Together
+from tokenmill.schedule.trial import Verdict
 
 #: An order is a shared queue for some strategies, a rank within each worker's queue for the others.
 _QUEUES: dict[str, Callable[[], Order]] = {"file": FileOrder, "longest-first": LongestFirst, "packed": Packed}
@@ -54,12 +56,14 @@ def make(
     names: Sequence[str] = (),
     rates: RateLimits | None = None,
     hedge: HedgePolicy | None = None,
+    groups: Iterable[Sequence[int]] = (),
 ) -> Fleet:
     """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
     The order is that of the file unless it is named, but for `auto`, which packs.
     `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. `names` are those of
-    the run's nodes, `rates` what each of them allows in a minute. With `hedge`, stragglers get a second attempt. Raises
+    the run's nodes, `rates` what each of them allows in a minute. With `hedge`, stragglers get a second attempt.
+    `groups` are nodes that may share a device, by number; `auto` finds out whether to use more than one of each. Raises
     `UsageError` for a name that isn't known.
     """
     _check("strategy", strategy, STRATEGIES)
@@ -71,12 +75,22 @@ def make(
         inner = Static(_RANKS[order], block_of)
     else:
         raise UsageError(f"strategy {strategy!r} deals no blocks; use strategy 'static' or leave the blocks out")
+    if strategy == "auto":
+        inner = Together(inner, groups)
     if rates is not None:
         inner = Rated(inner, rates)
     supervised: Strategy = Supervisor(inner, policy, seed)
     if hedge is not None:
         supervised = Hedged(supervised, hedge)  # inside the fleet, so that no second attempt goes to a node that rests
     return Fleet(supervised, nodes, seed=seed, names=names)
+
+
+def verdicts_of(strategy: Strategy) -> dict[tuple[int, ...], Verdict | None]:
+    """What was found of each group of nodes that may share a device; None while it is being found out."""
+    here: object = strategy
+    while here is not None and not isinstance(here, Together):
+        here = getattr(here, "inner", None)
+    return {trial.nodes: trial.verdict for trial in here.trials} if isinstance(here, Together) else {}
 
 
 def _check(what: str, name: str, known: Iterable[str]) -> None:

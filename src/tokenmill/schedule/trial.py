@@ -1,0 +1,212 @@
+"""Is a device faster with several nodes at work on it than with one? Measured in turns, and judged by an interval.
+
+A `Trial` says which nodes are at work, watches what they make, and moves on: the first alone, all together, the second
+alone, all together, and so on, until the interval of the ratio decides or enough turns were tried. Before each turn is
+measured, what ran elsewhere has ended and every node at work has answered once. Everything it measures is work of the
+run. Without a clear answer one node stays: two that share a device are only used where that was seen to be faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log, sqrt
+from statistics import fmean, variance
+
+from msgspec import Struct
+
+#: Two-sided 95 % quantiles of Student's t, by degrees of freedom; the last for all greater ones.
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.2)
+
+
+class TrialPolicy(Struct, frozen=True, kw_only=True):
+    """What may be tried.
+
+    `least`, `most`: turns with all together before a verdict, and until which one is looked for. `answers`: from each
+    node in a turn. `steps`: turns that the run must last, or trying isn't worth it. `noise`: relative error of a turn
+    that is assumed at least.
+    """
+
+    least: int = 3
+    most: int = 8
+    answers: int = 2
+    steps: int = 200
+    noise: float = 0.01
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What came of it: the `nodes` to use, tokens a second `together` and of the best one `alone`.
+
+    `low`, `high`: the interval of what together brings, as a part of alone; `why` if nothing was measured.
+    """
+
+    nodes: tuple[int, ...]
+    together: float = 0.0
+    alone: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"{self.why}: using one"
+        use = "all" if len(self.nodes) > 1 else "one"
+        return (
+            f"{self.together:.1f} tok/s together, {self.alone:.1f} alone, "
+            f"95 % interval {100 * self.low:+.0f} to {100 * self.high:+.0f} %: using {use}"
+        )
+
+
+class _Seen:
+    """What one node made in the turn that is measured."""
+
+    __slots__ = ("answered", "answers", "chunks", "seconds", "streaming")
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.answered = 0.0  # chunks of these answers
+        self.chunks = self.seconds = 0.0  # of single streams
+        self.streaming = 0.0  # streams, summed over time
+
+    def rate(self, duration: float) -> float:
+        """Chunks a second: of one stream, times the streams; without any, by what was answered, which is rougher."""
+        if self.seconds > 0 and self.streaming > 0:
+            return self.streaming / duration * self.chunks / self.seconds
+        return self.answered / duration
+
+
+class Trial:
+    """The trial of one group of nodes; `active` are those that may get requests now."""
+
+    def __init__(self, nodes: Sequence[int], policy: TrialPolicy | None = None) -> None:
+        self.nodes = tuple(nodes)
+        self.active: tuple[int, ...] = self.nodes[:1]
+        self.verdict: Verdict | None = None
+        self._policy = policy or TrialPolicy()
+        self._rates: dict[tuple[int, ...], list[float]] = {}  # logarithms of tokens a second
+        self._turns = 0
+        self._flying: dict[int, tuple[int, int]] = {}  # row: node, turn in which it was sent
+        self._streams: dict[int, tuple[float, float, bool]] = {}  # row: looked at, chunks by then, measured turn
+        self._measured: set[int] = set()  # rows sent in a turn while it was measured
+        self._warm: set[int] = set()
+        self._seen: dict[int, _Seen] | None = None
+        self._began = self._turn_began = self._time = 0.0
+
+    def sent(self, row: int, node: int) -> None:
+        self._flying[row] = (node, self._turns)
+        if self._seen is not None:
+            self._measured.add(row)
+
+    def first_token(self, row: int, time: float) -> None:
+        self._advance(time)
+        if row in self._flying:
+            self._streams[row] = (time, 1.0, self._seen is not None)
+
+    def paced(self, row: int, time: float, chunks: float) -> None:
+        self._advance(time)
+        if row not in self._streams:
+            return
+        looked, before, is_measured = self._streams[row]
+        if self._seen is not None and is_measured:
+            seen = self._seen[self._flying[row][0]]
+            seen.chunks += chunks - before
+            seen.seconds += time - looked
+        self._streams[row] = (time, chunks, self._seen is not None)
+
+    def ended(self, row: int, time: float, chunks: float | None, left: float) -> None:
+        """`left` are the chunks that the rest of the run is expected to have."""
+        self._advance(time)
+        if row not in self._flying:
+            return
+        is_measured = row in self._measured or (row in self._streams and self._streams[row][2])
+        if chunks is not None:
+            self.paced(row, time, chunks)
+        node, turn = self._flying.pop(row)
+        self._streams.pop(row, None)
+        self._measured.discard(row)
+        if self.verdict is None and turn == self._turns and chunks is not None:
+            self._answered(node, chunks if is_measured else None)
+            self._move_on(left)
+
+    def restrict(self, up: Sequence[int]) -> None:
+        """Only these nodes can be used; what was begun is given up if one at work is missing."""
+        if self.verdict is None and any(node not in up for node in self.nodes):
+            self._next([node for node in self.active if node in up] or up[:1])
+        elif self.verdict is not None:
+            self.active = tuple(node for node in self.verdict.nodes if node in up) or tuple(up[:1])
+
+    def _advance(self, time: float) -> None:
+        if self._seen is not None:
+            for row in self._streams:
+                seen = self._seen.get(self._flying[row][0])
+                if seen is not None:
+                    seen.streaming += time - self._time
+        self._time = time
+
+    def _answered(self, node: int, chunks: float | None) -> None:
+        """`chunks` is None for an answer that began before the turn was measured."""
+        if self._seen is None:
+            self._warm.add(node)
+            if self._warm >= set(self.active) and all(node in self.active for node, _ in self._flying.values()):
+                self._seen = {node: _Seen() for node in self.active}
+                self._began = self._time
+                self._streams = {row: (looked, chunks, False) for row, (looked, chunks, _) in self._streams.items()}
+        elif chunks is not None:
+            self._seen[node].answers += 1
+            self._seen[node].answered += chunks
+
+    def _move_on(self, left: float) -> None:
+        if self._seen is None or any(seen.answers < self._wanted(node) for node, seen in self._seen.items()):
+            return
+        duration = self._time - self._began
+        if duration <= 0:
+            return
+        rate = sum(seen.rate(duration) for seen in self._seen.values())
+        self._rates.setdefault(self.active, []).append(log(rate))
+        step = self._time - self._turn_began
+        if left / rate < self._policy.steps * step and len(self._rates) == 1:
+            self._decide(Verdict(nodes=self.active, why="not measured: run too short"))
+        else:
+            self._judge()
+
+    def _wanted(self, node: int) -> int:
+        return max(self._policy.answers, sum(where == node for where, _ in self._flying.values()))
+
+    def _judge(self) -> None:
+        together = self._rates.get(self.nodes, [])
+        alone = [self._rates.get((node,), []) for node in self.nodes]
+        if len(together) >= self._policy.least and all(len(rates) > 1 for rates in alone):
+            best = max(range(len(alone)), key=lambda number: fmean(alone[number]))
+            low, high = _interval(together, alone[best], self._policy.noise)
+            if low > 0 or high < 0 or len(together) >= self._policy.most:
+                nodes = self.nodes if low > 0 else (self.nodes[best],)
+                rates = exp(fmean(together)), exp(fmean(alone[best]))
+                found = Verdict(nodes=nodes, together=rates[0], alone=rates[1], low=exp(low) - 1, high=exp(high) - 1)
+                self._decide(found)
+                return
+        if len(self.active) == 1:
+            self._next(self.nodes)
+        else:
+            self._next([min(self.nodes, key=lambda node: (len(self._rates.get((node,), [])), node))])
+
+    def _decide(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.active = verdict.nodes
+        self._seen = None
+
+    def _next(self, active: Sequence[int]) -> None:
+        self.active = tuple(active)
+        self._turns += 1
+        self._turn_began = self._time
+        self._warm = set()
+        self._measured = set()
+        self._seen = None
+
+
+def _interval(these: list[float], those: list[float], noise: float) -> tuple[float, float]:
+    """The 95 % interval of the difference of two means, by Student's test with a common variance."""
+    free = len(these) + len(those) - 2
+    common = (variance(these) * (len(these) - 1) + variance(those) * (len(those) - 1)) / free
+    spread = sqrt(max(common, noise**2) * (1 / len(these) + 1 / len(those)))
+    reach = T_95[min(free, len(T_95)) - 1] * spread
+    middle = fmean(these) - fmean(those)
+    return middle - reach, middle + reach

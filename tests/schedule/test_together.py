@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from schedule.stories import arrive, finished, play, sent, up
+from tokenmill.event import FirstToken, NodeLost
+from tokenmill.schedule import make
+from tokenmill.schedule.choose import verdicts_of
+from tokenmill.schedule.curve import Curve
+from tokenmill.schedule.simulate import SimNode, SimRow, simulate
+from tokenmill.schedule.trial import Verdict
+
+#: One processor that is full with one request, and loses a third more for a second server: the same-host scenario.
+CROWDED = Curve(slots=1, serial=1.0, crowding=0.3)
+#: A device that one server with four slots can't fill.
+ROOMY = Curve(slots=4, serial=0.05)
+#: Requests that fill 200 turns on a node of one slot.
+MANY, FEW = 3000, 300
+
+
+def rows(count: int) -> list[SimRow]:
+    random = Random(1)
+    return [SimRow(row=row, tokens=random.randint(20, 100)) for row in range(count)]
+
+
+def pair(curve: Curve, device: str | None = "cpu") -> list[SimNode]:
+    return [SimNode(slots=8, speed=25, overhead=0.1, curve=curve, device=device)] * 2
+
+
+def played(nodes: list[SimNode], count: int, groups: list[tuple[int, ...]]) -> tuple[float, Verdict | None]:
+    strategy = make("auto", groups=groups)
+    result = simulate(strategy, rows(count), nodes)
+    assert result.unfinished == 0
+    return result.makespan, verdicts_of(strategy).get((0, 1))
+
+
+def test_two_nodes_that_are_slower_together() -> None:
+    """On one processor one of the nodes is used, at a cost of at most 2 % against knowing it beforehand."""
+    nodes = pair(CROWDED)
+    one, both = played(nodes[:1], MANY, [])[0], played(nodes, MANY, [])[0]
+
+    took, verdict = played(nodes, MANY, [(0, 1)])
+
+    assert verdict is not None
+    assert len(verdict.nodes) == 1
+    assert verdict.high < 0
+    assert verdict.together / verdict.alone == pytest.approx(one / both, rel=0.05)
+    assert took <= 1.02 * min(one, both)
+
+
+def test_two_nodes_that_are_faster_together() -> None:
+    """On a device with room both are used; only the interval says so, not the address."""
+    nodes = pair(ROOMY)
+    both = played(nodes, MANY, [])[0]
+
+    took, verdict = played(nodes, MANY, [(0, 1)])
+
+    assert verdict is not None
+    assert verdict.nodes == (0, 1)
+    assert verdict.low > 0
+    assert took <= 1.02 * both
+
+
+def test_a_short_run_measures_nothing() -> None:
+    """A run of fewer than 200 turns uses one node per device and says that nothing was measured."""
+    nodes = pair(CROWDED)
+
+    took, verdict = played(nodes, FEW, [(0, 1)])
+
+    assert str(verdict) == "not measured: run too short: using one"
+    assert took == played(nodes[:1], FEW, [])[0]
+
+
+def test_two_nodes_that_share_nothing() -> None:
+    """Two unshared nodes reach 0.95 of the sum of both with 300 requests."""
+    nodes = pair(Curve(slots=1), device=None)
+
+    took, verdict = played(nodes, FEW, [])
+
+    assert verdict is None
+    assert sum(node.work(row.tokens) for row, node in zip(rows(FEW), nodes * FEW, strict=False)) / 2 / took >= 0.95
+
+
+def test_two_nodes_that_only_seem_to_share() -> None:
+    """Nodes put into one group by mistake are found to be nearly twice as fast together."""
+    took, verdict = played(pair(Curve(slots=1), device=None), MANY, [(0, 1)])
+
+    assert verdict is not None
+    assert verdict.nodes == (0, 1)
+    assert 0.9 < verdict.low < verdict.high < 1.1
+    assert took <= 1.02 * played(pair(Curve(slots=1), device=None), MANY, [])[0]
+
+
+def test_the_verdict_is_told_with_its_numbers() -> None:
+    """Both rates, the interval and the choice."""
+    verdict = Verdict(nodes=(1,), together=41.0, alone=43.2, low=-0.09, high=-0.01)
+
+    assert str(verdict) == "41.0 tok/s together, 43.2 alone, 95 % interval -9 to -1 %: using one"
+
+
+def test_the_other_node_takes_over() -> None:
+    """When the node at work is lost, another of the group gets the requests."""
+    strategy = make("auto", groups=[(0, 1)])
+    play(strategy, *arrive(0, 1, 2), up(0), up(1), FirstToken(0.1, 0, 0, 1), finished(0, time=1.0))
+
+    assert [node for _, node in sent(strategy.on_event(NodeLost(2.0, 0)))] == [1]
