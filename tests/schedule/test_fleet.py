@@ -13,6 +13,7 @@ from tokenmill.event import (
     NodeLost,
     Probe,
     Probed,
+    Resized,
     SetAside,
     Stop,
     WakeAt,
@@ -164,6 +165,7 @@ def test_a_node_is_given_up_after_as_many_probes_as_set() -> None:
     assert fleet.on_event(Probed(due, A, "unreachable", "refused")) == [
         Stop("no node is left that can answer; node 'a' is offline: refused")
     ]
+    assert [note.reason for note in fleet.notes] == ["given up after 2 failed probes, last: refused"]
 
 
 # Misconfigured
@@ -193,6 +195,17 @@ def test_the_run_stops_when_no_node_can_serve_it() -> None:
     reason = "node 'a' is misconfigured: 401 wrong key; node 'b' is misconfigured: no model 'x'"
     assert last == [Stop(f"no node is left that can answer; {reason}")]
     assert fleet.on_event(Probed(3.0, A)) == []
+    assert play(fleet, up(A), Probed(4.0, B, "misconfigured")) == [[], []]
+
+
+def test_a_node_without_a_name_has_a_number() -> None:
+    """The reason for a stop names nodes that nobody named by their numbers."""
+    fleet = make(names=["a"])
+    play(fleet, up(0), up(1))
+    [stop] = play(fleet, Probed(1.0, 0, "misconfigured", "401"), Probed(1.0, 1, "misconfigured", "403"))[1]
+
+    assert isinstance(stop, Stop)
+    assert stop.reason.endswith("node 'a' is misconfigured: 401; node 1 is misconfigured: 403")
 
 
 def test_a_node_that_is_not_open_yet_may_still_come() -> None:
@@ -260,6 +273,90 @@ def test_a_probe_that_fails_keeps_the_node_away() -> None:
     assert sent(again) == sent(full) == []
     assert fleet.states == {A: State.COOLING}
     assert 60 <= wake(full) <= 65
+
+
+def test_failures_after_a_fall_are_laid_on_the_node() -> None:
+    """What was in flight when the breaker opened fails later at no cost, but not what ran on a node that was full."""
+    policy = RetryPolicy(retries=0)
+    for fall, is_spared in (("unreachable", True), ("busy", False)):
+        fleet = make(policy=policy)
+        play(fleet, *arrive(0, 1), up(A, 2), failed(0, kind=fall))
+
+        late = fleet.on_event(failed(1, time=2.0))
+
+        assert any(isinstance(action, SetAside) for action in late) is not is_spared
+
+
+# What the driver finds out
+
+
+def test_news_of_a_node_in_use_count() -> None:
+    """A node in use that the driver finds out of reach is out at once; a passing fault isn't taken for that."""
+    fleet = running(4, slots=1, nodes=2)
+    play(fleet, Probed(1.0, A, "transient"), Probed(1.0, A, "busy"))
+    assert fleet.states == {A: State.HEALTHY, B: State.HEALTHY}
+
+    fleet.on_event(Probed(2.0, A, "unreachable", "no route"))
+    assert fleet.states == {A: State.OFFLINE, B: State.HEALTHY}
+    fleet.on_event(Probed(2.5, B, "misconfigured", "401"))
+    assert fleet.states == {A: State.OFFLINE, B: State.MISCONFIGURED}
+
+
+def test_a_resting_node_may_turn_out_to_be_misconfigured() -> None:
+    """A probe that is refused for its key ends the rest: the node isn't tried again."""
+    fleet = running(4, slots=1, nodes=2)
+    due = wake(fleet.on_event(failed(0, A, "unreachable")))
+    play(fleet, Woke(due))
+
+    assert kinds(fleet.on_event(Probed(due, A, "misconfigured", "401"))) == set()
+    assert told(fleet) == [(A, State.MISCONFIGURED)]
+    assert fleet.on_event(Woke(1000.0)) == []
+
+
+def test_a_busy_node_that_turns_out_misconfigured_is_not_tried_again() -> None:
+    """A late refusal of a request for its key ends the rest of a full node."""
+    fleet = running(4, slots=2, nodes=2)
+    due = wake(fleet.on_event(busy(0, A)))
+    fleet.on_event(failed(1, A, "misconfigured", time=1.2))
+
+    assert sent(fleet.on_event(Woke(due))) == []
+    assert fleet.states[A] is State.MISCONFIGURED
+
+
+def test_the_driver_may_give_a_node_another_number_of_slots() -> None:
+    """More slots are filled at once; while the node comes back they are only what it may grow to."""
+    fleet = running(40, slots=2)
+    assert len(sent(fleet.on_event(Resized(1.0, A, 4)))) == 2
+
+    due = wake(fleet.on_event(busy(0, time=2.0)))
+    play(fleet, *[finished(row, time=2.0) for row in (1, 2, 3)], Resized(2.0, A, 8), Woke(due))
+    assert fleet.room(A) == 2
+
+
+def test_a_loss_while_a_node_rests_is_told() -> None:
+    """A resting node that is lost won't be probed any more, and the note says so."""
+    fleet = running(2, slots=1)
+    fleet.on_event(failed(0, A, "unreachable"))
+    fleet.on_event(NodeLost(2.0, A))
+
+    [note] = fleet.notes
+    assert (note.state, note.reason, note.until) == (State.OFFLINE, "lost", None)
+    assert Probe(A) not in fleet.on_event(Woke(50.0))
+
+
+def test_nothing_is_kept_of_rows_that_are_final() -> None:
+    """However often rows were given back or failed, nothing is remembered of them once they have a final word."""
+    fleet = running(40, slots=4)
+    for row in range(40):
+        flying = sorted(place[0] for place in fleet._flights)
+        kind = "refused" if row % 3 == 0 else "busy"
+        due = max(1.0, wake([WakeAt(0.0), *fleet.on_event(failed(flying[0], kind=kind, time=100.0 * row))]))
+        fleet.on_event(Woke(due))
+    while fleet._flights:
+        row, lease = min(fleet._flights)[0], 99
+        fleet.on_event(finished(row, lease=lease, time=1e4))
+
+    assert (fleet._ended_leases, fleet._given_back) == ({}, {})
 
 
 # Everything else

@@ -173,9 +173,32 @@ def test_a_busy_node_comes_back_with_what_runs_there() -> None:
     health.enter(Sign.RESTED)
     health.come_back()
     grown = []
-    for _ in range(8):
+    for _ in range(17):
         health.good()
         grown.append(health.grow())
 
-    assert health.shown == 9
-    assert grown == [False] * 7 + [True]
+    assert health.shown == 10
+    assert grown == [*[False] * 7, True, *[False] * 8, True]
+
+
+def test_a_new_start_forgets_what_was_seen() -> None:
+    """Failures before a loss or a new start of the node don't count with those after it."""
+    health = opened()
+    for row in range(4):
+        health.bad(row)
+    health.close()
+    health.open(8, 0)
+
+    assert not any(health.bad(row) for row in range(4, 8))
+
+
+def test_a_failure_ends_a_series_of_good_answers() -> None:
+    """Only twenty good answers without a failure between them take a strike away."""
+    health = opened()
+    health.strikes = 1
+    for _ in range(3):
+        for _ in range(19):
+            health.good()
+        health.bad(7)
+
+    assert health.strikes == 1

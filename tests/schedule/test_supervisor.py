@@ -118,6 +118,14 @@ def test_time_alone_fills_the_purse() -> None:
     assert [len(sent(each)) for each in actions] == [10, 10]
 
 
+def test_the_purse_holds_a_retry_for_every_slot() -> None:
+    """When everything in flight fails at once, each row may be retried as soon as its back-off is over."""
+    strategy = started(supervised(policy=RetryPolicy(reserve=1, base=1.0)), 20, 20)
+    play(strategy, *[failed(row, time=0.0) for row in range(20)])
+
+    assert len(sent(strategy.on_event(Woke(1.0)))) == 20
+
+
 def test_a_failure_laid_on_the_node_costs_no_attempt() -> None:
     """Such failures don't count, as often as they are pardoned; then the row pays for them like for its own."""
     strategy = started(supervised(policy=RetryPolicy(retries=0, pardons=2, base=0.0)), 1, 1)
@@ -280,6 +288,30 @@ def test_suspects_without_any_node_wait_for_the_next() -> None:
     play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), Woke(31.0))
 
     assert sent(strategy.on_event(up(5, slots=2, time=40.0))) == [(0, 5)]
+    assert sent(strategy.on_event(up(6, slots=2, time=41.0))) == [(2, 6), (3, 6)]
+
+
+def test_suspects_without_any_node_go_to_the_first_that_is_back() -> None:
+    """When all nodes rest at the end of patience, the first that has slots again runs the suspects at once."""
+    strategy = supervised(policy=PATIENT)
+    play(strategy, *arrive(*range(6)), up(0, slots=2), up(1))
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), resized(1, 0))
+    play(strategy, cancelled(2, 1, time=2.0), Woke(31.0))
+
+    back = play(strategy, resized(1, 2, time=40.0), finished(0, 1, lease=2, time=41.0))
+    assert [sent(each) for each in back] == [[(0, 1)], [(1, 1)]]
+    assert len(sent(strategy.on_event(finished(1, 1, lease=2, time=42.0)))) == 2
+    assert len(sent(strategy.on_event(up(0, slots=1, time=43.0)))) == 1
+
+
+def test_a_suspect_given_back_by_a_resting_node_moves() -> None:
+    """A suspect that was alone in flight when its node went to rest doesn't wait for that node for ever."""
+    strategy = supervised(policy=PATIENT)
+    play(strategy, *arrive(0, 1), up(0), up(1))
+    play(strategy, failed(0, kind="crash"), NodeLost(1.0, 0), up(0, time=2.0))
+    play(strategy, resized(0, 0, time=3.0), cancelled(0, lease=2, time=3.0), finished(1, 1, time=4.0))
+
+    assert sent(strategy.on_event(Woke(34.0))) == [(0, 1)]
 
 
 def test_a_new_loss_restarts_patience() -> None:
