@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
+from tokenmill.cluster import EngineFacts
 from tokenmill.driver.options import Settings
 from tokenmill.driver.station import Phase
 from tokenmill.errors import UsageError
+from tokenmill.event import Attempt
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.store import Record
 from tokenmill.report.certificate import Certificate, certify
@@ -21,7 +25,8 @@ PACES = "paces.json"
 def certificate_of(record: Record, runs: Path, settings: Settings) -> Certificate:
     """Certifies a run. What it showed of its devices is kept beside the runs, for the bounds of later ones."""
     known = read_paces(runs)
-    certificate = certify(facts_of(record, known, settings), record.attempts())
+    places = Places(record)
+    certificate = certify(facts_of(record, places, known, settings), places.attempts(record))
     best = merge_all(known, certificate.paces)
     if best != known:
         with suppress(OSError):  # a full disk must not take the certificate away; later runs measure again
@@ -44,11 +49,11 @@ def write_paces(runs: Path, paces: tuple[DevicePace, ...]) -> None:
         file.write(msgspec.json.format(msgspec.json.encode(paces), indent=1) + b"\n")
 
 
-def facts_of(record: Record, stored: tuple[DevicePace, ...], settings: Settings) -> RunFacts:
+def facts_of(record: Record, places: Places, stored: tuple[DevicePace, ...], settings: Settings) -> RunFacts:
     """What the report needs to know besides the attempts; strategy `sequential` asks for one at a time."""
     counts = record.counts()
     sessions = tuple(Session(0.0, session.ended or 0.0) for session in record.sessions())
-    nodes = _nodes(record, is_found=settings.strategy == "auto")
+    nodes = _nodes(record, places, is_found=settings.strategy == "auto")
     return RunFacts(
         nodes=nodes,
         sessions=sessions,
@@ -62,28 +67,60 @@ def facts_of(record: Record, stored: tuple[DevicePace, ...], settings: Settings)
     )
 
 
-def _nodes(record: Record, *, is_found: bool) -> tuple[NodeFacts, ...]:
-    """Every node once, as it was opened last, with its intervals of all sessions.
+class Places:
+    """The nodes of all sessions as one list: a node is known by its name, for its number may change from one session to
+    the next, and one that was never opened has none.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._of_name: dict[str, int] = {}
+        self._of_number: dict[tuple[int, int], int] = {}
+        self.facts: list[EngineFacts] = []
+        for session, number, name, facts in record.nodes():
+            place = self._of_name.setdefault(name, len(self._of_name))
+            self._of_number[session, number] = place
+            self.facts[place : place + 1] = [facts]  # as it was opened last
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._of_name)
+
+    def find(self, session: int, number: int) -> int | None:
+        return self._of_number.get((session, number))
+
+    def attempts(self, record: Record) -> Iterator[Attempt]:
+        """All attempts, each with the place of its node."""
+        for attempt in record.attempts():
+            place = self._of_number[attempt.session, attempt.node]
+            yield attempt if place == attempt.node else replace(attempt, node=place)
+
+
+def _nodes(record: Record, places: Places, *, is_found: bool) -> tuple[NodeFacts, ...]:
+    """Every node once, with its intervals of all sessions.
 
     `is_found`: how many requests a node should have was found out by the run; its slots are the most it ever had.
     """
-    most = record.most_in_flight() if is_found else {}
-    latest = {number: (name, facts) for _, number, name, facts in record.nodes()}
     spans: dict[tuple[int, str], list[Span]] = {}
-    for session, node, kind, start, finish in record.spans():
-        if finish is not None:
-            spans.setdefault((node, kind), []).append(Span(session, start, finish))
+    for session, number, kind, start, finish in record.spans():
+        place = places.find(session, number)
+        if finish is not None and place is not None:
+            spans.setdefault((place, kind), []).append(Span(session, start, finish))
+    most: dict[int, int] = {}
+    for (session, number), running in record.most_in_flight().items() if is_found else ():
+        place = places.find(session, number)
+        if place is not None:
+            most[place] = max(running, most.get(place, 1))
     return tuple(
         NodeFacts(
             name=name,
             model=facts.model,
             digest=facts.digest,
-            slots=min(facts.slots, max(1, most.get(number, facts.slots))),
+            slots=min(facts.slots, most.get(place, facts.slots)),
             host=facts.host,
             device=facts.device,
-            loads=tuple(spans.get((number, Phase.OPENING.value), ())),
-            up=tuple(spans.get((number, Phase.UP.value), ())),
-            cooling=tuple(spans.get((number, "cooling"), ())),
+            loads=tuple(spans.get((place, Phase.OPENING.value), ())),
+            up=tuple(spans.get((place, Phase.UP.value), ())),
+            cooling=tuple(spans.get((place, "cooling"), ())),
         )
-        for number, (name, facts) in sorted(latest.items())
+        for place, (name, facts) in enumerate(zip(places.names, places.facts, strict=True))
     )

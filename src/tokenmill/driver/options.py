@@ -124,9 +124,8 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
     try:
         make = point.load()
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"engine {node.engine!r} needs {error.name}: pip install 'tokenmill[{node.engine}]'"
-        ) from error
+        extra = "http" if node.engine in SERVED else node.engine
+        raise UsageError(f"engine {node.engine!r} needs {error.name}: pip install 'tokenmill[{extra}]'") from error
     engine: Engine = make(node, chosen)
     return engine
 

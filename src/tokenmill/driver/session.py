@@ -203,17 +203,6 @@ async def _drive(
         grace=settings.grace,
     )
 
-    def open_writer(driver: Driver) -> Writer:
-        writer = Writer(
-            record.path,
-            durability=settings.durability,
-            on_written=_relay(loop, driver.on_written),
-            on_committed=_relay(loop, driver.on_committed),
-            on_error=lambda error: _call(loop, driver.on_storage_error, error),
-        )
-        writer.put(("session", (session, time.strftime("%Y-%m-%dT%H:%M:%S%z"), os.getpid())))
-        return writer
-
     interrupts: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -229,13 +218,28 @@ async def _drive(
         if on_start is not None:
             on_start(driver, loop)
         try:
-            await driver.run(open_writer)
+            await driver.run(lambda driver: _open_writer(record, settings, driver, loop, session))
         finally:
             if watching is not None:
                 watching.cancel()
             if watcher is not None:
                 watcher.watch(driver.progress, clock.now())
     return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else driver.stop_reason
+
+
+def _open_writer(
+    record: Record, settings: Settings, driver: Driver, loop: asyncio.AbstractEventLoop, session: int
+) -> Writer:
+    """The run's writer, which tells the driver through its loop; the first entry says that a session begins."""
+    writer = Writer(
+        record.path,
+        durability=settings.durability,
+        on_written=_relay(loop, driver.on_written),
+        on_committed=_relay(loop, driver.on_committed),
+        on_error=lambda error: _call(loop, driver.on_storage_error, error),
+    )
+    writer.put(("session", (session, time.strftime("%Y-%m-%dT%H:%M:%S%z"), os.getpid())))
+    return writer
 
 
 async def _watch(watcher: Watcher, progress: Progress, clock: Clock) -> None:

@@ -295,15 +295,15 @@ class Record:
         (found,) = self._connection.execute(query).fetchone()
         return int(found)
 
-    def most_in_flight(self) -> dict[int, int]:
-        """The largest number of requests that each node ever had at the same time."""
+    def most_in_flight(self) -> dict[tuple[int, int], int]:
+        """The largest number of requests at the same time, by session and number of the node."""
         query = (
-            "SELECT node, max(running) FROM (SELECT node, sum(change) OVER (PARTITION BY session, node ORDER BY time,"
-            " change ROWS UNBOUNDED PRECEDING) AS running FROM (SELECT session, node, dispatched AS time, 1 AS change"
-            " FROM attempt UNION ALL SELECT session, node, finished, -1 FROM attempt WHERE finished IS NOT NULL))"
-            " GROUP BY node"
+            "SELECT session, node, max(running) FROM (SELECT session, node, sum(change) OVER"
+            " (PARTITION BY session, node ORDER BY time, change ROWS UNBOUNDED PRECEDING) AS running"
+            " FROM (SELECT session, node, dispatched AS time, 1 AS change FROM attempt UNION ALL SELECT session, node, finished, -1 FROM attempt WHERE finished IS NOT NULL))"
+            " GROUP BY session, node"
         )
-        return dict(self._connection.execute(query))
+        return {(session, node): most for session, node, most in self._connection.execute(query)}
 
     def births(self) -> list[tuple[int, float, int]]:
         """(session, time, rows) of the rows that arrived during the run: at the moment their parent was answered."""

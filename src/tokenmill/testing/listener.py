@@ -73,7 +73,8 @@ class Listener:
 def bound(address: str, port: int) -> socket.socket:
     """A socket bound but not listening: connections to it are refused."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio switches Nagle's delay off; else pieces of an answer wait for each other.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((address, port))
