@@ -21,6 +21,7 @@ from tokenmill.event import (
 )
 from tokenmill.schedule import Fleet, NodePolicy, RetryPolicy, State, make
 from tokenmill.schedule.hedge import HedgePolicy
+from tokenmill.schedule.rate import RateLimits
 from tokenmill.schedule.simulate import Faults, Mishap, SimNode, simulate
 
 A, B = 0, 1
@@ -319,7 +320,7 @@ def test_a_busy_node_that_turns_out_misconfigured_is_not_tried_again() -> None:
     due = wake(fleet.on_event(busy(0, A)))
     fleet.on_event(failed(1, A, "misconfigured", time=1.2))
 
-    assert sent(fleet.on_event(Woke(due))) == []
+    assert fleet.on_event(Woke(due)) == []
     assert fleet.states[A] is State.MISCONFIGURED
 
 
@@ -360,6 +361,16 @@ def test_nothing_is_kept_of_rows_that_are_final() -> None:
 
 
 # Everything else
+
+
+def test_wake_ups_reach_every_layer() -> None:
+    """A strategy deep inside that asked to be woken is, though the fleet and the supervisor wait for nothing."""
+    fleet = make(rates=RateLimits(requests=60.0))
+    play(fleet, *arrive(*range(40)))
+    first = fleet.on_event(up(A, 40))
+
+    assert 0 < len(sent(first)) < 40
+    assert len(sent(fleet.on_event(Woke(wake(first))))) > 0
 
 
 def test_notes_are_those_of_the_last_event() -> None:

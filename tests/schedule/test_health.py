@@ -192,6 +192,20 @@ def test_a_new_start_forgets_what_was_seen() -> None:
     assert not any(health.bad(row) for row in range(4, 8))
 
 
+def test_a_return_starts_a_new_count() -> None:
+    """The share of failures is that since the node came back."""
+    health = opened()
+    for row in range(4):
+        health.good()
+        health.bad(row)
+    fallen(health, Sign.BROKEN)
+    health.enter(Sign.PASSED)
+    health.come_back()
+
+    health.good()
+    assert not any(health.bad(row) for row in range(4))
+
+
 def test_a_failure_ends_a_series_of_good_answers() -> None:
     """Only twenty good answers without a failure between them take a strike away."""
     health = opened()

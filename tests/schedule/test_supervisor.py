@@ -300,8 +300,29 @@ def test_suspects_without_any_node_go_to_the_first_that_is_back() -> None:
 
     back = play(strategy, resized(1, 2, time=40.0), finished(0, 1, lease=2, time=41.0))
     assert [sent(each) for each in back] == [[(0, 1)], [(1, 1)]]
-    assert len(sent(strategy.on_event(finished(1, 1, lease=2, time=42.0)))) == 2
-    assert len(sent(strategy.on_event(up(0, slots=1, time=43.0)))) == 1
+    assert sent(strategy.on_event(finished(1, 1, lease=2, time=42.0))) == [(2, 1), (3, 1)]
+    assert sent(strategy.on_event(up(0, slots=2, time=43.0))) == [(4, 0), (5, 0)]
+
+
+def test_suspects_that_have_moved_stay_away() -> None:
+    """A node that comes back after its suspects went to another has none any more."""
+    strategy = supervised(policy=PATIENT)
+    play(strategy, *arrive(*range(8)), up(0, slots=2), up(1))
+    play(strategy, failed(0, kind="crash"), failed(1, kind="crash"), NodeLost(1.0, 0), Woke(31.0))
+
+    assert sent(strategy.on_event(up(0, slots=2, time=32.0))) == [(3, 0), (4, 0)]
+
+
+def test_suspects_move_on_from_a_node_that_goes_to_rest_while_it_is_drained() -> None:
+    """The node that suspects moved to may rest before their turn comes; then they move again."""
+    strategy = supervised(policy=PATIENT)
+    play(strategy, *arrive(*range(4)), up(0), up(1), up(2))
+    play(strategy, failed(0, kind="crash"), NodeLost(1.0, 0), Woke(31.0))
+    rests = play(strategy, resized(1, 0, time=32.0), finished(1, 1, time=33.0), finished(2, 2, time=33.0))
+    ends = play(strategy, finished(3, 2, time=34.0))
+
+    assert [sent(each) for each in (*rests, *ends)] == [[], [], [(3, 2)], []]
+    assert sent(strategy.on_event(Woke(62.0))) == [(0, 2)]
 
 
 def test_a_suspect_given_back_by_a_resting_node_moves() -> None:

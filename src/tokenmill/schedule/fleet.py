@@ -91,7 +91,6 @@ class Fleet:
         self._given_back: dict[int, int] = {}
         self._alarm = Alarm()
         self._now = 0.0
-        self._is_stopped = False
         self._actions: list[Action] = []
 
     @property
@@ -322,9 +321,8 @@ class Fleet:
         self.notes.append(Note(self._now, health.node, health.state, reason, health.due))
 
     def _stop_if_none_is_left(self) -> None:
-        if self._is_stopped or not all(health.is_out for health in self._nodes.values()):
+        if not all(health.is_out for health in self._nodes.values()):
             return
-        self._is_stopped = True
         each = [f"{self._name(health.node)} is {health.state}: {health.message}" for health in self._nodes.values()]
         self._actions.append(Stop(f"no node is left that can answer; {'; '.join(each)}"))
 
