@@ -300,7 +300,8 @@ class Record:
         query = (
             "SELECT session, node, max(running) FROM (SELECT session, node, sum(change) OVER"
             " (PARTITION BY session, node ORDER BY time, change ROWS UNBOUNDED PRECEDING) AS running"
-            " FROM (SELECT session, node, dispatched AS time, 1 AS change FROM attempt UNION ALL SELECT session, node, finished, -1 FROM attempt WHERE finished IS NOT NULL))"
+            " FROM (SELECT session, node, dispatched AS time, 1 AS change FROM attempt UNION ALL"
+            " SELECT session, node, finished, -1 FROM attempt WHERE finished IS NOT NULL))"
             " GROUP BY session, node"
         )
         return {(session, node): most for session, node, most in self._connection.execute(query)}
