@@ -31,8 +31,8 @@ RECENT = 64
 IN_VAIN = 3
 #: Ends that may matter for what ran when a request was started.
 MOST_ENDS = 64
-#: Seconds by which sums of times may be off.
-ROUNDING = 1e-6
+#: A first token may come that much sooner than in the shortest wait: as a part of that, and in seconds at least.
+JITTER, LEAST_JITTER = 0.15, 0.005
 #: How far the mean in flight may be from a number to count as that, and how much a look in doubt counts.
 STEADY, DOUBT = 0.25, 1 / 16
 
@@ -175,9 +175,14 @@ class Limit:
         self._is_starting = True
 
     def _run_with(self, row: int, flight: _Flight) -> int:
-        """How many ran when this one was started, itself included: those before it that had not ended then."""
-        started = self._time - self._waits.shortest
-        ended_since = sum(end - started > ROUNDING for end in self._ends)
+        """How many ran when this one was started, itself included: those before it that had not ended then.
+
+        The end that made room for one that waited is often heard of late, so with those only what runs now counts.
+        """
+        shortest = self._waits.shortest
+        started = self._time - shortest + max(JITTER * shortest, LEAST_JITTER)
+        is_prompt = self._waits.is_prompt(self._time - flight.sent)
+        ended_since = sum(end > started for end in self._ends) if is_prompt else 0
         return min(flight.among, list(self._flights).index(row) + 1 + ended_since)
 
     def _since_free(self, sent: float) -> float:
