@@ -51,7 +51,7 @@ def test_a_failed_row_comes_back_after_its_back_off() -> None:
 
 def test_attempts_are_limited() -> None:
     """After two retries the row is set aside with the kind and text of its last failure."""
-    strategy = started(supervised(), 1, 1)
+    strategy = started(supervised(policy=RetryPolicy(retries=2)), 1, 1)
     for lease in (1, 2):
         [due] = wakes(strategy.on_event(failed(0, lease=lease)))
         assert sent(strategy.on_event(Woke(due + 1))) == [(0, 0)]

@@ -5,7 +5,7 @@ A run is resumed only with equal options; settings may change from one session t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,7 +22,7 @@ from tokenmill.schedule import RetryPolicy, Strategy, make
 from tokenmill.schedule.budget import Budget, Budgeted, Spent
 from tokenmill.schedule.fleet import Fleet
 from tokenmill.schedule.health import NodePolicy
-from tokenmill.schedule.hedge import Hedged
+from tokenmill.schedule.hedge import HedgePolicy
 from tokenmill.schedule.rate import RateLimits
 from tokenmill.workload import Spec
 
@@ -131,11 +131,18 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
 
 
 def make_strategy(
-    settings: Settings, rows: int, seed: int, *, names: Sequence[str] = (), spent: Spent | None = None
+    settings: Settings,
+    rows: int,
+    seed: int,
+    *,
+    names: Sequence[str] = (),
+    groups: Iterable[Sequence[int]] = (),
+    spent: Spent | None = None,
 ) -> tuple[Strategy, Fleet]:
     """A fresh strategy for `rows` rows, and the part of it that knows the states of the nodes.
 
-    `spent` is what earlier sessions did. Raises `UsageError` for names that aren't known or don't go together.
+    `groups` are nodes that may share a device, `spent` is what earlier sessions did. Raises `UsageError` for names that
+    aren't known or don't go together.
     """
     policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
     is_limited = settings.rpm or settings.tpm or any(map(is_served, settings.nodes))  # servers tell their limits
@@ -147,12 +154,13 @@ def make_strategy(
         block_of=rows if settings.blocks else None,
         nodes=NodePolicy(health_interval=settings.health_interval, removal=settings.remove_after),
         names=names,
+        groups=groups,
+        hedge=HedgePolicy() if settings.hedge and len(names) > 1 else None,
         rates=RateLimits(requests=settings.rpm, tokens=settings.tpm) if is_limited else None,
     )
-    strategy: Strategy = Hedged(fleet) if settings.hedge and len(names) > 1 else fleet
     if (budget := settings.budget) is not None:
-        strategy = Budgeted(strategy, budget, spent or Spent())
-    return strategy, fleet
+        return Budgeted(fleet, budget, spent or Spent()), fleet
+    return fleet, fleet
 
 
 def as_data(value: Struct) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.options import Options, Settings, make_strategy
 from tokenmill.driver.prepare import RECORD, check_model, located
 from tokenmill.driver.progress import Progress
+from tokenmill.driver.sharing import groups_of, verdict_lines
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
 from tokenmill.driver.survey import survey
@@ -124,7 +125,9 @@ def _execute(
         with Reader(options.workload, found) as reader:
             source = RowSource(record, reader, options, follow)
             try:
-                stopped_by = asyncio.run(_drive(record, manifest, settings, stations, source, watcher, on_start))
+                groups = groups_of([each.node for each in stations]) if settings.strategy == "auto" else []
+                drive = _drive(record, manifest, settings, stations, groups, source, watcher, on_start)
+                stopped_by = asyncio.run(drive)
             except TokenmillError as error:
                 nothing_left = not record.counts().unfinished  # written, but not known to be committed
                 if nothing_left or not record.has_attempts():  # nothing was sent: the error itself is the outcome
@@ -176,6 +179,7 @@ async def _drive(
     manifest: Manifest,
     settings: Settings,
     stations: list[Station],
+    groups: list[list[int]],
     source: RowSource,
     watcher: Watcher | None,
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
@@ -186,7 +190,9 @@ async def _drive(
     unfinished = record.counts().unfinished
     _, next_attempt, session = record.next_numbers()
     names = [station.node.name for station in stations]
-    strategy, fleet = make_strategy(settings, unfinished, manifest.seed, names=names, spent=Spent(*record.tokens()))
+    strategy, fleet = make_strategy(
+        settings, unfinished, manifest.seed, names=names, groups=groups, spent=Spent(*record.tokens())
+    )
     driver = Driver(
         strategy=strategy,
         fleet=fleet,
@@ -222,6 +228,7 @@ async def _drive(
         finally:
             if watching is not None:
                 watching.cancel()
+            driver.progress.notes += verdict_lines(fleet, names)
             if watcher is not None:
                 watcher.watch(driver.progress, clock.now())
     return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else driver.stop_reason

@@ -165,6 +165,7 @@ class Stations:
             self._fail(error)
         else:
             self._note(f"going on without node {station.node.name!r}: {error}")
+            self._emit(Probed(self._clock.now(), station.index, "misconfigured", str(error)))
 
     async def _probe(self, station: Station) -> None:
         index = station.index

@@ -32,7 +32,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     before they go to another.
     """
 
-    retries: int = 2
+    retries: int = 4
     pardons: int = 5
     base: float = 1.0
     cap: float = 60.0
