@@ -31,6 +31,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/local_engine.py
 	$(BIN)/python benchmarks/million.py
 	$(BIN)/python benchmarks/crash.py
+	$(BIN)/python benchmarks/http_client.py
+	$(BIN)/python benchmarks/curves.py
+	$(BIN)/python benchmarks/schedules.py
+	$(BIN)/python benchmarks/fleet.py
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

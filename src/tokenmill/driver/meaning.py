@@ -115,7 +115,7 @@ def _nodes(record: Record, places: Places, *, is_found: bool) -> tuple[NodeFacts
             name=name,
             model=facts.model,
             digest=facts.digest,
-            slots=min(facts.slots, most.get(place, facts.slots)),
+            slots=min(facts.slots, most.get(place, 1 if is_found else facts.slots)),
             host=facts.host,
             device=facts.device,
             loads=tuple(spans.get((place, Phase.OPENING.value), ())),
