@@ -18,8 +18,25 @@ NODE_KINDS = ("unreachable", "busy", "misconfigured")
 FAILURE_KINDS = RETRYABLE_KINDS + FINAL_KINDS + NODE_KINDS
 
 
+#: Prompts of this many wordings, numbered from 0, are told apart within `Arrived.group`.
+WORDINGS = 65
+
+
+def group_of(prefix: int, wording: int) -> int:
+    """A group as one number: that of the wording, or a negative one if the prompt has a long beginning as well."""
+    return -(prefix * WORDINGS + wording) if prefix else wording
+
+
+def prefix_of(group: int) -> int:
+    """The number of the long beginning that prompts of this group share, 0 if there is none."""
+    return -group // WORDINGS if group < 0 else 0
+
+
 class Arrived(Struct, frozen=True):
-    """A row is there to be answered; `length` is its predicted output in tokens, `group` its template."""
+    """A row is there to be answered; `length` is its predicted output in tokens, `group` its template.
+
+    Rows of a group begin alike if its number is negative; `prefix_of` tells which groups share a beginning.
+    """
 
     time: float
     row: int
@@ -94,7 +111,7 @@ class Failed(Struct, frozen=True):
     """An attempt ended without an answer; `kind` is one of FAILURE_KINDS.
 
     `retry_after`: seconds for which the node asked to be left alone, None if it didn't. `node_at_fault`: the strategy
-    that watches the nodes found that this one fails whatever it is sent, so the row shouldn't pay; engines don't set it.
+    that watches the nodes found that this one fails whatever it is sent, so the row shouldn't pay.
     """
 
     time: float

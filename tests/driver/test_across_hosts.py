@@ -38,7 +38,7 @@ def told(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def test_a_host_that_is_cut_off_and_returns_costs_nothing(hosts: Land, tmp_path: Path) -> None:
-    """Rows in flight there are answered elsewhere, none is lost or repeated, and once back the host takes part again."""
+    """Rows in flight there are answered elsewhere, none is lost or repeated, and once back it takes part again."""
     for host in ("b", "c"):
         hosts.serve(host, tmp_path, SCRIPT, port=8000)
     rows = tmp_path / "rows.txt"
