@@ -5,10 +5,12 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from schedule.stories import arrive, cancelled, finished, resized, up
-from tokenmill.event import Dispatch, Event, FirstToken, NodeLost, Paced, WakeAt, Woke
+from tokenmill.event import Dispatch, Event, FirstToken, NodeLost, Paced, WakeAt, Woke, group_of
 from tokenmill.schedule import Fleet, Strategy
 
 NODES = 3
+#: Two beginnings that are shared, and none.
+GROUPS = (group_of(1, 1), group_of(2, 1), 1)
 
 
 def upheavals() -> st.SearchStrategy[list[tuple[str, int, int, int]]]:
@@ -84,8 +86,8 @@ class Crowd:
     def _arrive(self, count: int) -> None:
         rows = range(len(self.arrived), len(self.arrived) + count)
         self.arrived.extend(rows)
-        for event in arrive(*rows, time=self.now):
-            self._tell(event)
+        for row in rows:
+            self._tell(*arrive(row, group=GROUPS[row % len(GROUPS)], time=self.now))
 
     def _end(self, row: int) -> None:
         self.now += 1.0
@@ -98,7 +100,7 @@ class Crowd:
         node, lease = self.flying.pop(row), self.leases[row]
         self._tell(cancelled(row, node, lease=lease, time=self.now))
         if not isinstance(self.strategy, Fleet):
-            self._tell(arrive(row, time=self.now)[0])
+            self._tell(*arrive(row, group=GROUPS[row % len(GROUPS)], time=self.now))
 
     def _lose(self, node: int) -> None:
         """What runs there ends first; what was sent there in between ends later."""

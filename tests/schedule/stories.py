@@ -19,6 +19,7 @@ from tokenmill.event import (
     Finished,
     NodeUp,
     Resized,
+    group_of,
 )
 from tokenmill.schedule import Strategy
 from tokenmill.schedule.simulate import Faults, Mishap, Outage, SimNode, SimRow
@@ -79,7 +80,7 @@ def workloads(draw: st.DrawFn) -> list[SimRow]:
             row=row,
             tokens=draw(st.integers(1, 40)),
             length=draw(st.none() | st.floats(0.5, 400)),
-            group=draw(st.integers(0, 2)),
+            group=group_of(draw(st.integers(0, 2)), draw(st.integers(0, 2))),
             arrives=draw(st.just(0.0) | moments),
         )
         for row in range(count)

@@ -7,6 +7,7 @@ is lower, or its length greater, than what waits.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
@@ -38,10 +39,15 @@ class Order(Protocol):
 
     def __len__(self) -> int: ...
     def push(self, row: int, length: float, group: int) -> None: ...
-    def pop(self) -> int: ...
+    def pop(self, node: int = 0) -> int:
+        """The next row for this node."""
+
+    def head(self) -> float:
+        """Where the next row of all stands: the smaller goes first, and it is minus a length where lengths rule."""
+
     def ended(self, row: int, tokens: int | None) -> None: ...
-    def spread(self, slots: int) -> None:
-        """So many rows run at the same time from now on."""
+    def spread(self, slots: int, nodes: Collection[int] = ()) -> None:
+        """So many rows run at the same time from now on, on these nodes."""
 
 
 class FileOrder:
@@ -63,7 +69,12 @@ class FileOrder:
         else:
             self._rows.append(row)
 
-    def pop(self) -> int:
+    def head(self) -> float:
+        head = self._head
+        rows = [self._rows[head]] if head < len(self._rows) else []
+        return float(min(rows + self._late[:1]))
+
+    def pop(self, node: int = 0) -> int:  # noqa: ARG002 - the signature of an Order
         head = self._head
         if self._late and (head == len(self._rows) or self._late[0] < self._rows[head]):
             return heappop(self._late)
@@ -77,7 +88,7 @@ class FileOrder:
     def ended(self, row: int, tokens: int | None) -> None:
         """File order learns nothing."""
 
-    def spread(self, slots: int) -> None:
+    def spread(self, slots: int, nodes: Collection[int] = ()) -> None:
         """Nor does it matter how many run at the same time."""
 
 
@@ -125,7 +136,13 @@ class LongestFirst:
         if here.heap[0] == rank:
             self._list(group, here)
 
-    def pop(self) -> int:
+    def head(self) -> float:
+        """Minus the expected tokens of the longest."""
+        while self._heads[0][3] != self._groups[self._heads[0][2]].stamp:
+            heappop(self._heads)
+        return self._heads[0][0] / STEPS
+
+    def pop(self, node: int = 0) -> int:  # noqa: ARG002 - the signature of an Order
         """The row expected to be longest; the caller knows that there is one."""
         return self.take()[0]
 
@@ -157,7 +174,7 @@ class LongestFirst:
         else:
             self._list(group, here)
 
-    def spread(self, slots: int) -> None:
+    def spread(self, slots: int, nodes: Collection[int] = ()) -> None:
         """The longest goes first, however many run at the same time."""
 
     def _factor(self, here: _Group) -> float:

@@ -12,6 +12,7 @@ so far must have been as long as expected, but for one factor that is the same f
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from heapq import heapreplace
 
 from tokenmill.schedule.order import LongestFirst
@@ -44,10 +45,15 @@ class Packed:
     def push(self, row: int, length: float, group: int) -> None:
         self._many.push(row, length, group)
 
-    def spread(self, slots: int) -> None:
+    def spread(self, slots: int, nodes: Collection[int] = ()) -> None:  # noqa: ARG002 - the signature of an Order
         self._slots = max(slots, 1)
 
-    def pop(self) -> int:
+    def head(self) -> float:
+        """Minus the expected tokens of the longest, though packing may send another before it."""
+        few = [self._few[0][0]] if self._few else []
+        return min([*few, self._many.head()] if self._many else few)
+
+    def pop(self, node: int = 0) -> int:  # noqa: ARG002 - the signature of an Order
         if len(self) > min(ROWS_PER_SLOT * self._slots, MOST_ROWS) and not self._few:
             row, expected = self._many.take()
         else:

@@ -103,9 +103,10 @@ class Pull:
         self._keep_back()
 
     def _keep_back(self) -> None:
-        slots = [here.slots for here in self._stations.values() if here.slots]
-        self._kept_back = sum(slots) if len(slots) > 1 else 0
-        self._waiting.spread(sum(slots))
+        slots = {node: here.slots for node, here in self._stations.items() if here.slots}
+        total = sum(slots.values())
+        self._kept_back = total if len(slots) > 1 else 0
+        self._waiting.spread(total, slots)
 
     def _list(self, node: int, station: _Station) -> None:
         heappush(self._open, (station.turn, node))
@@ -125,7 +126,7 @@ class Pull:
             if turn[0] and len(self._waiting) <= self._kept_back:
                 break
             heappop(self._open)
-            row = self._waiting.pop()
+            row = self._waiting.pop(node)
             station.busy += 1
             self._running[row] = (node, station)
             actions.append(Dispatch(row, node))

@@ -13,16 +13,18 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tokenmill.event import WORDINGS, group_of
 from tokenmill.workload.faults import Faults, RowFault, refuse, shown
 from tokenmill.workload.feed import Feed, Piece, open_feed
 from tokenmill.workload.ids import Ids
 from tokenmill.workload.input import Input
 from tokenmill.workload.layout import Layout, Row
 from tokenmill.workload.predict import predict
+from tokenmill.workload.prefix import Prefixes
 from tokenmill.workload.spec import STDIN, Spec, settle
 
-#: Groups told apart; rows of further ones share group 0.
-MAX_GROUPS = 64
+#: Wordings told apart; rows of further ones share wording 0.
+MAX_WORDINGS = WORDINGS - 1
 MAX_MODELS = 16
 
 _DIGITS = re.compile(r"\d+")
@@ -33,8 +35,8 @@ class Entry(Struct, frozen=True, gc=False):
 
     `row` counts rows from 0 in input order; a row without an id of its own is called `row-1` and so on, from 1.
     `line` is the line (or table row) from 1, `offset` and `length` are bytes in the data file. `predicted` is the
-    output in tokens, `group` tells prompts of the same wording, numbers aside. `fault` is set only with
-    `bad_rows="fail"`; such a row is never dispatched.
+    output in tokens, `group` tells prompts of the same wording, numbers aside, and of the same long beginning (see
+    `group_of`). `fault` is set only with `bad_rows="fail"`; such a row is never dispatched.
     """
 
     row: int
@@ -97,7 +99,8 @@ class _Survey:
         self._refuse = spec.bad_rows == "refuse"
         self._ids = None if feed.kind == "txt" else Ids(self._earlier_id)
         self._renamed: dict[int, str] = {}
-        self._groups: dict[str, int] = {}
+        self._wordings: dict[str, int] = {}
+        self._prefixes = Prefixes()
         self.rows = 0
         self.models: set[str] = set()
 
@@ -139,16 +142,17 @@ class _Survey:
         if row.model is not None and len(self.models) < MAX_MODELS:
             self.models.add(row.model)
         asked = row.asked
-        return predict(asked, row.sampling.max_tokens), self._group(asked)
+        group = group_of(self._prefixes.number(row.messages), self._wording(asked))
+        return predict(asked, row.sampling.max_tokens), group
 
-    def _group(self, asked: str) -> int:
+    def _wording(self, asked: str) -> int:
         if self._layout.template is not None:
             return 0
         words = " ".join(asked[:48].split(None, 3)[:3])
         key = _DIGITS.sub("#", words)
-        if len(self._groups) < MAX_GROUPS:
-            return self._groups.setdefault(key, len(self._groups) + 1)
-        return self._groups.get(key, 0)
+        if len(self._wordings) < MAX_WORDINGS:
+            return self._wordings.setdefault(key, len(self._wordings) + 1)
+        return self._wordings.get(key, 0)
 
     def _claim(self, name: str, own: bool, piece: Piece, text: str | None) -> tuple[str, str | None]:
         assert self._ids is not None
