@@ -12,6 +12,7 @@ from tokenmill.schedule.hedge import Hedged, HedgePolicy
 from tokenmill.schedule.limited import Limited
 from tokenmill.schedule.order import FileOrder, LongestFirst, Order, rank_by_length, rank_in_file
 from tokenmill.schedule.packed import Packed
+from tokenmill.schedule.prefix import Prefixed
 from tokenmill.schedule.pull import Pull, by_gpu, by_priority
 from tokenmill.schedule.rate import Rated, RateLimits
 from tokenmill.schedule.retry import RetryPolicy
@@ -35,11 +36,15 @@ _BUILDERS: dict[str, Callable[[str], Strategy]] = {
     "static": lambda order: Static(_RANKS[order]),
     "stealing": lambda order: Stealing(_RANKS[order]),
     "pull": lambda order: Pull(_QUEUES[order]()),
-    "auto": lambda order: Limited(Pull(_QUEUES[order]())),
+    "auto": lambda order: Limited(Pull(Prefixed(_QUEUES[order]))),
+    "prefix": lambda order: Pull(Prefixed(_QUEUES[order])),
     "least-loaded": lambda order: Pull(_QUEUES[order]()),  # what `pull` does, under the name by which some look for it
     "priority": lambda order: Pull(_QUEUES[order](), by_priority),
     "gpu-first": lambda order: Pull(_QUEUES[order](), by_gpu),
 }
+
+#: The orders of strategies that don't take the file's if none is named.
+_OWN_ORDERS = {"auto": "packed", "prefix": "longest-first"}
 
 STRATEGIES = tuple(_BUILDERS)
 ORDERS = tuple(_QUEUES)
@@ -60,14 +65,14 @@ def make(
 ) -> Fleet:
     """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
-    The order is that of the file unless it is named, but for `auto`, which packs.
+    The order is that of the file unless it is named, but for `auto`, which packs, and `prefix`, longest first.
     `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. `names` are those of
     the run's nodes, `rates` what each of them allows in a minute. With `hedge`, stragglers get a second attempt.
     `groups` are nodes that may share a device, by number; `auto` finds out whether to use more than one of each. Raises
     `UsageError` for a name that isn't known.
     """
     _check("strategy", strategy, STRATEGIES)
-    order = order or ("packed" if strategy == "auto" else "file")
+    order = order or _OWN_ORDERS.get(strategy, "file")
     _check("order", order, ORDERS)
     if block_of is None:
         inner = _BUILDERS[strategy](order)
