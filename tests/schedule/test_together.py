@@ -7,7 +7,7 @@ import pytest
 from schedule.stories import arrive, finished, play, sent, up
 from tokenmill.event import FirstToken, NodeLost
 from tokenmill.schedule import make
-from tokenmill.schedule.choose import verdicts_of
+from tokenmill.schedule.choose import trials_of, verdicts_of
 from tokenmill.schedule.curve import Curve
 from tokenmill.schedule.simulate import SimNode, SimRow, simulate
 from tokenmill.schedule.trial import Verdict
@@ -106,3 +106,62 @@ def test_the_other_node_takes_over() -> None:
     play(strategy, *arrive(0, 1, 2), up(0), up(1), FirstToken(0.1, 0, 0, 1), finished(0, time=1.0))
 
     assert [node for _, node in sent(strategy.on_event(NodeLost(2.0, 0)))] == [1]
+
+
+#: What an earlier run found of the nodes 0 and 1: that they are faster together.
+BOTH = Verdict(nodes=(0, 1), together=80.0, alone=50.0, low=0.5, high=0.7, stored="2026-01-02")
+
+
+def test_a_short_run_uses_what_is_stored() -> None:
+    """A run that is too short to measure keeps to the verdict of an earlier one from its first request, and says so."""
+    nodes = pair(ROOMY)
+    strategy = make("auto", groups=[(0, 1)], known={(0, 1): BOTH})
+
+    took = simulate(strategy, rows(FEW), nodes).makespan
+
+    assert str(verdicts_of(strategy)[0, 1]).startswith("stored on 2026-01-02: 80.0 tok/s together, 50.0 alone, ")
+    assert took <= 1.01 * played(nodes, FEW, [])[0]
+
+
+def test_a_long_run_measures_again() -> None:
+    """What is stored doesn't hold where the run can find out itself."""
+    strategy = make("auto", groups=[(0, 1)], known={(0, 1): BOTH})
+
+    simulate(strategy, rows(MANY), pair(CROWDED))
+
+    verdict = verdicts_of(strategy)[0, 1]
+    assert verdict is not None
+    assert verdict.is_measured
+    assert len(verdict.nodes) == 1
+
+
+def test_the_user_decides() -> None:
+    """A verdict that was not measured holds from the start, and only its node is used."""
+    decided = Verdict(nodes=(0,), why="--together no")
+    strategy = make("auto", groups=[(0, 1)], known={(0, 1): decided})
+
+    result = simulate(strategy, rows(FEW), pair(ROOMY))
+
+    assert {attempt.node for attempt in result.attempts} == {0}
+    assert verdicts_of(strategy) == {(0, 1): decided}
+
+
+@pytest.mark.parametrize("curve", [CROWDED, ROOMY, Curve(slots=1)], ids=["crowded", "roomy", "one slot"])
+def test_a_verdict_that_holds_is_not_contradicted(curve: Curve) -> None:
+    """The rest of a run bears out what its trial found."""
+    strategy = make("auto", groups=[(0, 1)])
+
+    simulate(strategy, rows(MANY), pair(curve))
+
+    assert [trial.contradiction for trial in trials_of(strategy)] == [""]
+
+
+def test_a_stored_verdict_that_no_longer_holds_is_contradicted() -> None:
+    """Nodes that were faster together once, and are slower now than one was then."""
+    strategy = make("auto", groups=[(0, 1)], known={(0, 1): BOTH})
+
+    simulate(strategy, rows(FEW), pair(CROWDED))
+
+    (trial,) = trials_of(strategy)
+    assert trial.contradiction.startswith("but 1")
+    assert trial.contradiction.endswith(" tok/s afterwards, clearly less than the 50.0 alone: not kept")

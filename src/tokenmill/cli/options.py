@@ -147,7 +147,14 @@ ANSWER_OPTIONS = stacked(
 
 SETTING_OPTIONS = stacked(
     "Speed and safety",
-    click.option("--strategy", metavar="NAME", help="pull (default), auto, stealing, static or sequential."),
+    click.option(
+        "--strategy", metavar="NAME", help="pull, auto (default with servers), stealing, static or sequential."
+    ),
+    click.option(
+        "--together",
+        type=click.Choice(["yes", "no", "ask"]),
+        help="Several nodes on one device, with strategy auto: use all, one, or measure what is faster (ask, default).",
+    ),
     click.option("--order", metavar="NAME", help="file (default), longest-first or packed."),
     click.option("--blocks", is_flag=True, default=None, help="Strategy static deals blocks, not round robin."),
     click.option("--slots", metavar="N", type=click.IntRange(1), help="Requests answered at the same time, per node."),

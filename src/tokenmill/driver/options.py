@@ -5,7 +5,7 @@ A run is resumed only with equal options; settings may change from one session t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,6 +24,7 @@ from tokenmill.schedule.fleet import Fleet
 from tokenmill.schedule.health import NodePolicy
 from tokenmill.schedule.hedge import HedgePolicy
 from tokenmill.schedule.rate import RateLimits
+from tokenmill.schedule.trial import Verdict
 from tokenmill.workload import Spec
 
 #: The most requests that strategy `auto` tries to have in flight on a server, if the user doesn't say.
@@ -51,13 +52,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     `nodes` are KIND:TARGET, or names in the inventory `nodes_file`. `grace`: seconds for what is in flight after a
     stop. `kv_memory`: bytes. `rpm`, `tpm`: requests and tokens a minute that each node allows. `hedge`: whether
     stragglers get a second attempt. `budget_*`, `price_*`: see `Budget`. `health_interval`: seconds between probes of
-    a node that is away; after `remove_after` in vain it is given up.
+    a node that is away; after `remove_after` in vain it is given up. `together`: whether `auto` uses all nodes of a
+    device, one of them, or measures which is faster.
     """
 
     nodes: tuple[str, ...] = ()
     nodes_file: str | None = None
     model: str | None = None
-    strategy: str = "pull"
+    strategy: str | None = None
     order: str | None = None
     blocks: bool = False
     slots: int | None = None
@@ -77,6 +79,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     price_out: float = 0.0
     health_interval: float = 30.0
     remove_after: int | None = None
+    together: Literal["yes", "no", "ask"] = "ask"
+
+    @property
+    def routing(self) -> str:
+        """The strategy by name: servers don't say how much they take, so there it is found out."""
+        return self.strategy or ("auto" if any(map(is_served, self.nodes)) else "pull")
 
     @property
     def budget(self) -> Budget | None:
@@ -110,7 +118,7 @@ def engine_kinds() -> list[str]:
 
 def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
     """The engine of a node, not opened yet; its module is imported only now."""
-    is_found = settings.strategy == "auto" and node.engine in SERVED
+    is_found = settings.routing == "auto" and node.engine in SERVED
     chosen = EngineOptions(
         slots=settings.slots or (MOST_IN_FLIGHT if is_found else None),
         threads=settings.threads,
@@ -137,17 +145,23 @@ def make_strategy(
     *,
     names: Sequence[str] = (),
     groups: Iterable[Sequence[int]] = (),
+    known: Mapping[tuple[int, ...], Verdict] | None = None,
     spent: Spent | None = None,
 ) -> tuple[Strategy, Fleet]:
     """A fresh strategy for `rows` rows, and the part of it that knows the states of the nodes.
 
-    `groups` are nodes that may share a device, `spent` is what earlier sessions did. Raises `UsageError` for names that
-    aren't known or don't go together.
+    `groups` are nodes that may share a device, `known` are verdicts on them, `spent` is what earlier sessions did.
+    Raises `UsageError` for names that aren't known or don't go together.
     """
+    if settings.together != "ask" and settings.routing != "auto":
+        raise UsageError(
+            f"--together {settings.together} doesn't go with strategy {settings.routing!r}, which uses all nodes; "
+            "use --strategy auto or leave it out"
+        )
     policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
     is_limited = settings.rpm or settings.tpm or any(map(is_served, settings.nodes))  # servers tell their limits
     fleet = make(
-        settings.strategy,
+        settings.routing,
         settings.order,
         seed=seed,
         policy=policy,
@@ -155,6 +169,7 @@ def make_strategy(
         nodes=NodePolicy(health_interval=settings.health_interval, removal=settings.remove_after),
         names=names,
         groups=groups,
+        known=known,
         hedge=HedgePolicy() if settings.hedge and len(names) > 1 else None,
         rates=RateLimits(requests=settings.rpm, tokens=settings.tpm) if is_limited else None,
     )

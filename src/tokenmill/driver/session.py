@@ -21,7 +21,7 @@ from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.options import Options, Settings, make_strategy
 from tokenmill.driver.prepare import RECORD, check_model, located
 from tokenmill.driver.progress import Progress
-from tokenmill.driver.sharing import groups_of, verdict_lines
+from tokenmill.driver.sharing import Sharing
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
 from tokenmill.driver.survey import survey
@@ -125,8 +125,9 @@ def _execute(
         with Reader(options.workload, found) as reader:
             source = RowSource(record, reader, options, follow)
             try:
-                groups = groups_of([each.node for each in stations]) if settings.strategy == "auto" else []
-                drive = _drive(record, manifest, settings, stations, groups, source, watcher, on_start)
+                nodes = [each.node for each in stations]
+                sharing = Sharing(nodes, settings, manifest.model_digest, folder.parent)
+                drive = _drive(record, manifest, settings, stations, sharing, source, watcher, on_start)
                 stopped_by = asyncio.run(drive)
             except TokenmillError as error:
                 nothing_left = not record.counts().unfinished  # written, but not known to be committed
@@ -179,7 +180,7 @@ async def _drive(
     manifest: Manifest,
     settings: Settings,
     stations: list[Station],
-    groups: list[list[int]],
+    sharing: Sharing,
     source: RowSource,
     watcher: Watcher | None,
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
@@ -190,8 +191,9 @@ async def _drive(
     unfinished = record.counts().unfinished
     _, next_attempt, session = record.next_numbers()
     names = [station.node.name for station in stations]
+    spent, groups = Spent(*record.tokens()), sharing.numbers
     strategy, fleet = make_strategy(
-        settings, unfinished, manifest.seed, names=names, groups=groups, spent=Spent(*record.tokens())
+        settings, unfinished, manifest.seed, names=names, groups=groups, known=sharing.known, spent=spent
     )
     driver = Driver(
         strategy=strategy,
@@ -228,10 +230,15 @@ async def _drive(
         finally:
             if watching is not None:
                 watching.cancel()
-            driver.progress.notes += verdict_lines(fleet, names)
+            driver.progress.notes += sharing.close(fleet, manifest.versions | _versions(stations))
             if watcher is not None:
                 watcher.watch(driver.progress, clock.now())
     return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else driver.stop_reason
+
+
+def _versions(stations: list[Station]) -> dict[str, str]:
+    """What the servers call their version, by node."""
+    return {each.node.name: each.facts.version for each in stations if each.facts is not None and each.facts.version}
 
 
 def _open_writer(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tokenmill.cluster import Node
-from tokenmill.driver.ask_nodes import identity_of
-from tokenmill.schedule.choose import verdicts_of
+from tokenmill.driver.ask_nodes import identity_of, url_of
+from tokenmill.driver.options import Settings
+from tokenmill.driver.verdicts import Group, keep, known_of, read_verdicts, stored_of
+from tokenmill.errors import UsageError
+from tokenmill.schedule.choose import trials_of
 from tokenmill.schedule.strategy import Strategy
+from tokenmill.schedule.trial import Verdict
 
 
-def groups_of(nodes: Sequence[Node]) -> list[list[int]]:
-    """Numbers of nodes that may share a device, of groups of two or more; a node is in one group at most.
+def groups_of(nodes: Sequence[Node], digest: str) -> list[Group]:
+    """Nodes that may share a device, in groups of two or more; a node is in one group at most.
 
-    Looks at the nodes without asking them for text.
+    Looks at the nodes without asking them for text. `digest` is that of the model which they hold.
     """
     if len(nodes) < 2:
         return []
@@ -23,18 +28,73 @@ def groups_of(nodes: Sequence[Node]) -> list[list[int]]:
         kin = [group for group in groups if any(identity.may_share(node.name, nodes[other].name) for other in group)]
         joined = sorted([number, *(other for group in kin for other in group)])
         groups = [group for group in groups if group not in kin] + [joined]
-    return [group for group in sorted(groups) if len(group) > 1]
-
-
-def verdict_lines(strategy: Strategy, names: Sequence[str]) -> list[str]:
-    """What was found of each group, with its numbers."""
     return [
-        f"nodes {_listed(names[node] for node in group)} may share a device: "
-        + (str(verdict) if verdict is not None else "not measured: the run ended first")
-        for group, verdict in verdicts_of(strategy).items()
+        Group(
+            nodes=tuple(group),
+            addresses=tuple(address_of(nodes[number]) for number in group),
+            host=identity.host_of(nodes[group[0]].name).name,
+            device=", ".join(sorted({identity.device_of(nodes[number].name).name for number in group})),
+            digest=digest,
+        )
+        for group in sorted(groups)
+        if len(group) > 1
     ]
 
 
-def _listed(names: Iterable[str]) -> str:
+def address_of(node: Node) -> str:
+    """Where a node is: the URL of a server, else KIND:TARGET."""
+    url = url_of(node)
+    return f"{node.engine}:{node.target}" if url is None else str(url)
+
+
+class Sharing:
+    """The groups of one session, what is `known` of them from before, and afterwards what was found."""
+
+    def __init__(self, nodes: Sequence[Node], settings: Settings, digest: str, runs: Path) -> None:
+        self._names = [node.name for node in nodes]
+        self._runs = runs
+        is_asked = settings.routing == "auto" and settings.together != "yes"
+        self.groups = groups_of(nodes, digest) if is_asked else []
+        kept = read_verdicts(runs) if self.groups else ()
+        self.known = {group.nodes: verdict for group in self.groups if (verdict := known_of(group, kept)) is not None}
+        if settings.together == "no":
+            self.known = {group.nodes: _only_one(group, self.known.get(group.nodes)) for group in self.groups}
+
+    @property
+    def numbers(self) -> list[tuple[int, ...]]:
+        return [group.nodes for group in self.groups]
+
+    def close(self, strategy: Strategy, versions: dict[str, str]) -> list[str]:
+        """What was found of each group, with its numbers; measured verdicts are kept, unless the run contradicts."""
+        said, new, gone = [], [], []
+        trials = {trial.nodes: trial for trial in trials_of(strategy)}
+        for group in self.groups:
+            trial = trials[group.nodes]
+            verdict = trial.verdict or trial.known
+            words = str(verdict) if verdict is not None else "not measured: the run ended first"
+            if trial.contradiction:
+                gone.append(group)
+                words += f", {trial.contradiction}"
+            elif verdict is not None and verdict.is_measured:
+                new.append(stored_of(group, verdict, versions))
+            said.append(f"{self._title(group)}: {words}")
+        if new or gone:
+            try:
+                keep(self._runs, new, gone)
+            except (OSError, UsageError) as error:  # the answers count; a later run measures again
+                said.append(f"the verdict on shared devices could not be kept: {error}")
+        return said
+
+    def _title(self, group: Group) -> str:
+        return titled(self._names[node] for node in group.nodes)
+
+
+def titled(names: Iterable[str]) -> str:
     *first, last = names
-    return f"{', '.join(first)} and {last}"
+    return f"nodes {', '.join(first)} and {last} may share a device"
+
+
+def _only_one(group: Group, known: Verdict | None) -> Verdict:
+    """The user's choice: the node that was found best, if one was, else the first."""
+    nodes = known.nodes if known is not None and len(known.nodes) == 1 else group.nodes[:1]
+    return Verdict(nodes=nodes, why="not measured, as --together is no")

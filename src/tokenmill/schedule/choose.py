@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from tokenmill.errors import UsageError
@@ -22,7 +22,7 @@ from tokenmill.schedule.stealing import Stealing
 from tokenmill.schedule.strategy import Strategy
 from tokenmill.schedule.supervisor import Supervisor
 from tokenmill.schedule.together import Together
-from tokenmill.schedule.trial import Verdict
+from tokenmill.schedule.trial import Trial, Verdict
 
 #: An order is a shared queue for some strategies, a rank within each worker's queue for the others.
 _QUEUES: dict[str, Callable[[], Order]] = {"file": FileOrder, "longest-first": LongestFirst, "packed": Packed}
@@ -62,14 +62,15 @@ def make(
     rates: RateLimits | None = None,
     hedge: HedgePolicy | None = None,
     groups: Iterable[Sequence[int]] = (),
+    known: Mapping[tuple[int, ...], Verdict] | None = None,
 ) -> Fleet:
     """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
     The order is that of the file unless it is named, but for `auto`, which packs, and `prefix`, longest first.
     `block_of`, the number of rows to come, makes `static` deal in blocks instead of round robin. `names` are those of
     the run's nodes, `rates` what each of them allows in a minute. With `hedge`, stragglers get a second attempt.
-    `groups` are nodes that may share a device, by number; `auto` finds out whether to use more than one of each. Raises
-    `UsageError` for a name that isn't known.
+    `groups` are nodes that may share a device, by number; `auto` finds out whether to use more than one of each, and
+    falls back on what is `known` of them from before. Raises `UsageError` for a name that isn't known.
     """
     _check("strategy", strategy, STRATEGIES)
     order = order or _OWN_ORDERS.get(strategy, "file")
@@ -81,7 +82,7 @@ def make(
     else:
         raise UsageError(f"strategy {strategy!r} deals no blocks; use strategy 'static' or leave the blocks out")
     if strategy == "auto":
-        inner = Together(inner, groups)
+        inner = Together(inner, groups, known=known)
     if rates is not None:
         inner = Rated(inner, rates)
     supervised: Strategy = Supervisor(inner, policy, seed)
@@ -92,10 +93,15 @@ def make(
 
 def verdicts_of(strategy: Strategy) -> dict[tuple[int, ...], Verdict | None]:
     """What was found of each group of nodes that may share a device; None while it is being found out."""
+    return {trial.nodes: trial.verdict for trial in trials_of(strategy)}
+
+
+def trials_of(strategy: Strategy) -> list[Trial]:
+    """One for each group of nodes that may share a device."""
     here: object = strategy
     while here is not None and not isinstance(here, Together):
         here = getattr(here, "inner", None)
-    return {trial.nodes: trial.verdict for trial in here.trials} if isinstance(here, Together) else {}
+    return here.trials if isinstance(here, Together) else []
 
 
 def _check(what: str, name: str, known: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ Nodes that share nothing are in no group and pass through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -26,15 +26,24 @@ from tokenmill.event import (
     Resized,
 )
 from tokenmill.schedule.strategy import Strategy
-from tokenmill.schedule.trial import Trial, TrialPolicy
+from tokenmill.schedule.trial import Trial, TrialPolicy, Verdict
 
 
 class Together:
-    """Runs a `Trial` for each of the `groups`, which are node numbers that may share a device."""
+    """Runs a `Trial` for each of the `groups`, which are node numbers that may share a device.
 
-    def __init__(self, inner: Strategy, groups: Iterable[Sequence[int]], policy: TrialPolicy | None = None) -> None:
+    `known`: verdicts from before, by group.
+    """
+
+    def __init__(
+        self,
+        inner: Strategy,
+        groups: Iterable[Sequence[int]],
+        policy: TrialPolicy | None = None,
+        known: Mapping[tuple[int, ...], Verdict] | None = None,
+    ) -> None:
         self.inner = inner
-        self.trials = [Trial(group, policy) for group in groups if len(group) > 1]
+        self.trials = [Trial(group, policy, (known or {}).get(tuple(group))) for group in groups if len(group) > 1]
         self._trial_of = {node: trial for trial in self.trials for node in trial.nodes}
         self._up: dict[int, tuple[int, int]] = {}  # what the driver says of the nodes in groups
         self._shown: dict[int, tuple[int, int]] = {}

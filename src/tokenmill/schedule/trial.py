@@ -4,6 +4,7 @@ A `Trial` says which nodes are at work, watches what they make, and moves on: th
 alone, all together, and so on, until the interval of the ratio decides or enough turns were tried. Before each turn is
 measured, what ran elsewhere has ended and every node at work has answered once. Everything it measures is work of the
 run. Without a clear answer one node stays: two that share a device are only used where that was seen to be faster.
+After the verdict it goes on watching, and says so if the choice turns out clearly slower than the other was.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from msgspec import Struct
 
 #: Two-sided 95 % quantiles of Student's t, by degrees of freedom; the last for all greater ones.
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.2)
+#: Turns after a verdict that are too few to contradict it, and how much slower than the other choice they must be.
+FEWEST, CLEARLY = 5, 0.05
+#: The run's end is not watched, as fewer requests are in flight then: so many turns' worth of it.
+ENDING = 3
 
 
 class TrialPolicy(Struct, frozen=True, kw_only=True):
@@ -36,7 +41,8 @@ class TrialPolicy(Struct, frozen=True, kw_only=True):
 class Verdict(Struct, frozen=True, kw_only=True):
     """What came of it: the `nodes` to use, tokens a second `together` and of the best one `alone`.
 
-    `low`, `high`: the interval of what together brings, as a part of alone; `why` if nothing was measured.
+    `low`, `high`: the interval of what together brings, as a part of alone; `why` if nothing was measured. `stored`:
+    the day on which an earlier run, or a check, measured it.
     """
 
     nodes: tuple[int, ...]
@@ -45,13 +51,20 @@ class Verdict(Struct, frozen=True, kw_only=True):
     low: float = 0.0
     high: float = 0.0
     why: str = ""
+    stored: str = ""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether this run measured it."""
+        return not self.why and not self.stored
 
     def __str__(self) -> str:
         if self.why:
             return f"{self.why}: using one"
         use = "all" if len(self.nodes) > 1 else "one"
+        source = f"stored on {self.stored}: " if self.stored else ""
         return (
-            f"{self.together:.1f} tok/s together, {self.alone:.1f} alone, "
+            f"{source}{self.together:.1f} tok/s together, {self.alone:.1f} alone, "
             f"95 % interval {100 * self.low:+.0f} to {100 * self.high:+.0f} %: using {use}"
         )
 
@@ -75,12 +88,18 @@ class _Seen:
 
 
 class Trial:
-    """The trial of one group of nodes; `active` are those that may get requests now."""
+    """The trial of one group of nodes; `active` are those that may get requests now.
 
-    def __init__(self, nodes: Sequence[int], policy: TrialPolicy | None = None) -> None:
+    `known` is a verdict from before: the trial begins with its nodes, and keeps to it if the run is too short for
+    another. One with a `why` was decided by the user, and nothing is tried.
+    """
+
+    def __init__(self, nodes: Sequence[int], policy: TrialPolicy | None = None, known: Verdict | None = None) -> None:
         self.nodes = tuple(nodes)
-        self.active: tuple[int, ...] = self.nodes[:1]
-        self.verdict: Verdict | None = None
+        self.known = known
+        self.verdict: Verdict | None = known if known is not None and known.why else None
+        self.active: tuple[int, ...] = self.nodes[:1] if known is None else known.nodes
+        self._after: list[float] = []  # logarithms of tokens a second since the verdict
         self._policy = policy or TrialPolicy()
         self._rates: dict[tuple[int, ...], list[float]] = {}  # logarithms of tokens a second
         self._turns = 0
@@ -107,9 +126,10 @@ class Trial:
             return
         looked, before, is_measured = self._streams[row]
         if self._seen is not None and is_measured:
-            seen = self._seen[self._flying[row][0]]
-            seen.chunks += chunks - before
-            seen.seconds += time - looked
+            seen = self._seen.get(self._flying[row][0])
+            if seen is not None:
+                seen.chunks += chunks - before
+                seen.seconds += time - looked
         self._streams[row] = (time, chunks, self._seen is not None)
 
     def ended(self, row: int, time: float, chunks: float | None, left: float) -> None:
@@ -123,16 +143,33 @@ class Trial:
         node, turn = self._flying.pop(row)
         self._streams.pop(row, None)
         self._measured.discard(row)
-        if self.verdict is None and turn == self._turns and chunks is not None:
+        if turn == self._turns and chunks is not None:
             self._answered(node, chunks if is_measured else None)
             self._move_on(left)
 
     def restrict(self, up: Sequence[int]) -> None:
         """Only these nodes can be used; what was begun is given up if one at work is missing."""
-        if self.verdict is None and any(node not in up for node in self.nodes):
+        if self.verdict is not None:
+            active = tuple(node for node in self.verdict.nodes if node in up) or tuple(up[:1])
+            if active != self.active:
+                self._next(active)
+        elif any(node not in up for node in self.nodes):
             self._next([node for node in self.active if node in up] or up[:1])
-        elif self.verdict is not None:
-            self.active = tuple(node for node in self.verdict.nodes if node in up) or tuple(up[:1])
+        elif self.known is not None and not self._rates and self.active != self.known.nodes:
+            self._next(self.known.nodes)  # nodes come up one after the other
+
+    @property
+    def contradiction(self) -> str:
+        """In words, that the choice was clearly slower afterwards than the other one was when it was measured."""
+        found = self.verdict
+        if found is None or found.why or len(self._after) < FEWEST:
+            return ""
+        before, name = (found.alone, "alone") if len(found.nodes) > 1 else (found.together, "together")
+        reach = T_95[min(len(self._after) - 1, len(T_95)) - 1] * sqrt(variance(self._after) / len(self._after))
+        middle = fmean(self._after)
+        if middle + reach > log(before) + log(1 - CLEARLY):
+            return ""
+        return f"but {exp(middle):.1f} tok/s afterwards, clearly less than the {before:.1f} {name}: not kept"
 
     def _advance(self, time: float) -> None:
         if self._seen is not None:
@@ -150,7 +187,7 @@ class Trial:
                 self._seen = {node: _Seen() for node in self.active}
                 self._began = self._time
                 self._streams = {row: (looked, chunks, False) for row, (looked, chunks, _) in self._streams.items()}
-        elif chunks is not None:
+        elif chunks is not None and node in self._seen:
             self._seen[node].answers += 1
             self._seen[node].answered += chunks
 
@@ -161,10 +198,15 @@ class Trial:
         if duration <= 0:
             return
         rate = sum(seen.rate(duration) for seen in self._seen.values())
+        if rate <= 0:
+            return
+        if self.verdict is not None:
+            self._watch(rate, self.verdict, is_ending=left < ENDING * rate * duration)
+            return
         self._rates.setdefault(self.active, []).append(log(rate))
         step = self._time - self._turn_began
         if left / rate < self._policy.steps * step and len(self._rates) == 1:
-            self._decide(Verdict(nodes=self.active, why="not measured: run too short"))
+            self._decide(self.known or Verdict(nodes=self.active, why="not measured: run too short"))
         else:
             self._judge()
 
@@ -188,10 +230,16 @@ class Trial:
         else:
             self._next([min(self.nodes, key=lambda node: (len(self._rates.get((node,), [])), node))])
 
+    def _watch(self, rate: float, verdict: Verdict, *, is_ending: bool) -> None:
+        """Notes a turn after the verdict, and begins the next at once."""
+        if self.active == verdict.nodes and not is_ending:
+            self._after.append(log(rate))
+        self._seen = {node: _Seen() for node in self.active}
+        self._began = self._time
+
     def _decide(self, verdict: Verdict) -> None:
         self.verdict = verdict
-        self.active = verdict.nodes
-        self._seen = None
+        self._next(verdict.nodes)
 
     def _next(self, active: Sequence[int]) -> None:
         self.active = tuple(active)
