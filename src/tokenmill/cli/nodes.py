@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from tokenmill.cli.options import AS_JSON, NODES_FILE
+from tokenmill.cli.options import AS_JSON, NODES_FILE, RUNS_DIR
 from tokenmill.cli.screen import printable, say, say_json, tell
 from tokenmill.driver.node_file import change, load, nodes_path
 from tokenmill.driver.options import engine_kinds
@@ -146,33 +146,56 @@ def import_command(source: Path, nodes_file: str | None, as_json: bool) -> None:
 @click.option("--no-ramp", is_flag=True, help="Send no requests: leaves slots and tokens/s out.")
 @click.option("--timeout", metavar="X", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True,
               help="Seconds for one node.")  # fmt: skip
+@click.option("--together", is_flag=True, help="Also measure nodes that may share a device, alone and together.")
+@RUNS_DIR
 @NODES_FILE
 @AS_JSON
-def check_command(names: tuple[str, ...], nodes_file: str | None, as_json: bool, **chosen: Any) -> None:
+def check_command(
+    names: tuple[str, ...], runs_dir: Path | None, nodes_file: str | None, as_json: bool, **chosen: Any
+) -> None:
     """Asks the nodes NAMES (default: all; a URL does too) what they are, one after the other.
 
     Shows whether each can be reached, its version, models and context, where the model lies, how many requests it
     answers at the same time and how fast (by short bursts of 16-token answers, at most about 3 times --most-slots
     requests), and which nodes are one server, share a host, or share a device.
 
+    With --together, nodes that may share a device are kept busy in turns, and the verdict is kept beside the runs, for
+    runs that are too short to measure.
+
     \b
     Example:
       tokenmill nodes check
       tokenmill nodes check gpu-a http://10.0.0.9:8000 --json
+      tokenmill nodes check --together
     """
     from tokenmill.cli.node_table import show_report
     from tokenmill.driver.ask_nodes import Inquiry, ask_nodes
     from tokenmill.driver.node_file import nodes_of
     from tokenmill.driver.options import Settings
 
+    if chosen["together"] and chosen["no_ramp"]:
+        raise UsageError("--together sends requests, as many at a time as the ramp finds; leave --no-ramp out")
     nodes = nodes_of(Settings(nodes=names or ("all",), nodes_file=nodes_file))
     most = 0 if chosen["no_ramp"] else chosen["most_slots"]
     inquiry = Inquiry(model=chosen["model"], most=most, patience=chosen["timeout"])
-    report = ask_nodes(nodes, inquiry, _watch if sys.stderr.isatty() else lambda _: None)
+    watch = _watch if sys.stderr.isatty() else lambda _: None
+    report = ask_nodes(nodes, inquiry, watch)
+    if chosen["together"]:
+        from tokenmill.driver.check_together import check_together
+        from tokenmill.record.folder import runs_folder
+
+        shared = check_together(nodes, report, inquiry, runs_folder(runs_dir), watch)
+        facts = msgspec.to_builtins(report) | {"together": msgspec.to_builtins(shared)}
+    else:
+        shared, facts = [], msgspec.to_builtins(report)
     if as_json:
-        say_json(report)
+        say_json(facts)
     else:
         show_report(report)
+        for each in shared:
+            say(printable(each.words))
+        if chosen["together"] and not shared:
+            say("no nodes that hold one model may share a device")
     if any(each.fault for each in report.nodes):
         sys.exit(SOME_FAILED)
 

@@ -157,7 +157,7 @@ async def _ask(place: Place, inquiry: Inquiry) -> Found:
     try:
         async with asyncio.timeout(inquiry.patience):
             if url is None:
-                _tell(found, _engine(node, inquiry).survey())
+                _tell(found, engine_of(node, inquiry).survey())
                 found.slots_in_words = str(found.slots)
             else:
                 await _ask_server(node, url, found, inquiry)
@@ -178,7 +178,7 @@ async def _ask_server(node: Node, url: Url, found: Found, inquiry: Inquiry) -> N
     if wanted is None and len(found.models) > 1:
         found.note = "it holds several models; name one with --model to measure slots"
         return
-    engine = _engine(replace(node, engine=found.engine, target=str(url)), inquiry)
+    engine = engine_of(replace(node, engine=found.engine, target=str(url)), inquiry)
     if not inquiry.most:
         _tell(found, await asyncio.to_thread(engine.survey))
         found.slots = None
@@ -203,7 +203,8 @@ def server_side() -> ModuleType:
         raise UsageError(f"servers are asked with {error.name}: pip install 'tokenmill[http]'") from error
 
 
-def _engine(node: Node, inquiry: Inquiry) -> Engine:
+def engine_of(node: Node, inquiry: Inquiry) -> Engine:
+    """The engine of a node, not opened yet, with room for the widest burst."""
     slots = inquiry.most if node.engine in SERVED and inquiry.most else None
     settings = Settings(model=inquiry.model, slots=slots)
     return make_engine(node, Options(workload=Spec(source="")), settings)
