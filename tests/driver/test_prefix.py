@@ -22,7 +22,13 @@ def test_each_node_changes_its_beginning_at_most_once(tmp_path: Path) -> None:
     nodes = [f"scripted:{tmp_path / name}.toml" for name in ("one", "two")]
 
     answers = tokenmill.run(
-        rows, nodes=nodes, strategy="prefix", order="file", runs_dir=tmp_path / "runs", durability="process"
+        rows,
+        nodes=nodes,
+        strategy="prefix",
+        order="file",
+        hedge=False,
+        runs_dir=tmp_path / "runs",
+        durability="process",
     )
 
     served: dict[int, list[int]] = {}
