@@ -18,6 +18,7 @@ CANARY = "sk-canary-0123456789"
 
 def run(folder: Path, servers: FaultServer, *, rows: list[Any] | None = None, **options: Any) -> tokenmill.Answers:
     nodes = options.pop("nodes", [f"openai:{url}" for url in servers.urls])
+    options = {"strategy": "pull"} | options
     return tokenmill.run(rows or PROMPTS, nodes=nodes, runs_dir=folder / "runs", durability="process", **options)
 
 

@@ -148,7 +148,10 @@ ANSWER_OPTIONS = stacked(
 SETTING_OPTIONS = stacked(
     "Speed and safety",
     click.option(
-        "--strategy", metavar="NAME", help="pull, auto (default with servers), stealing, static or sequential."
+        "--strategy",
+        metavar="NAME",
+        help="pull (default), auto (default with servers), prefix, stealing, static, sequential, least-loaded, priority "
+        "or gpu-first.",
     ),
     click.option(
         "--together",

@@ -53,11 +53,11 @@ def facts_of(record: Record, places: Places, stored: tuple[DevicePace, ...], set
     """What the report needs to know besides the attempts; strategy `sequential` asks for one at a time."""
     counts = record.counts()
     sessions = tuple(Session(0.0, session.ended or 0.0) for session in record.sessions())
-    nodes = _nodes(record, places, is_found=settings.strategy == "auto")
+    nodes = _nodes(record, places, is_found=settings.routing == "auto")
     return RunFacts(
         nodes=nodes,
         sessions=sessions,
-        width_asked=1 if settings.strategy == "sequential" else sum(node.slots for node in nodes),
+        width_asked=1 if settings.routing == "sequential" else sum(node.slots for node in nodes),
         rows_total=counts.rows,
         answered=counts.answered,
         failed=counts.failed,
