@@ -150,8 +150,8 @@ SETTING_OPTIONS = stacked(
     click.option(
         "--strategy",
         metavar="NAME",
-        help="pull (default), auto (default with servers), prefix, stealing, static, sequential, least-loaded, priority "
-        "or gpu-first.",
+        help="pull (default), auto (default with servers), prefix, stealing, static, sequential, least-loaded, "
+        "priority or gpu-first.",
     ),
     click.option(
         "--together",
