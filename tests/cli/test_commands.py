@@ -79,7 +79,8 @@ def test_a_run_says_where_its_answers_are(desk: Desk) -> None:
     assert ended.err == ""
 
 
-RUN_KEYS = {"run", "folder", "rows", "answered", "failed", "unfinished", "output", "stopped_by", "certificate"}
+RUN_KEYS = {"run", "folder", "rows", "answered", "failed", "unfinished", "output", "stopped_by", "notes"}
+RUN_KEYS |= {"certificate"}
 STATUS_KEYS = {"run", "folder", "state", "model", "rows", "answered", "failed", "unfinished", "sessions"}
 LIST_KEYS = {"run", "state", "rows", "answered", "failed", "model", "created"}
 PROGRESS_KEYS = {

@@ -152,3 +152,22 @@ def test_a_key_is_nowhere_to_be_found(
     assert CANARY not in said.out + said.err
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_nodes_with_different_models_are_named(tmp_path: Path) -> None:
+    """The refusal says which node holds which model."""
+    other = Behaviour(models=("llama3.2:latest",), digest="f" * 64)
+    with FaultServer(QUICK, other) as servers:
+        nodes = [f"ollama:{url}" for url in servers.urls]
+        with pytest.raises(tokenmill.TokenmillError, match=r"2 different models: llama3.2:latest on 127.0.0.1:\d+"):
+            run(tmp_path, servers, nodes=nodes)
+
+
+def test_a_node_that_is_never_there_is_given_up(tmp_path: Path) -> None:
+    """With --remove-after, servers that are away, at the start or later, end the run when none is left."""
+    gone = Behaviour(slots=4, rate=4000.0, chunks=4, change=(Change(request=6, down=True),))
+    with FaultServer(gone) as server:
+        nodes = ["openai:http://127.0.0.1:9", f"openai:{server.url}"]
+        stopped = run(tmp_path, server, nodes=nodes, remove_after=2, health_interval=0.5)
+    assert not stopped.is_complete
+    assert stopped.failed == {}

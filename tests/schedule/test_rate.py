@@ -46,6 +46,15 @@ def test_tokens_a_minute() -> None:
     assert run.makespan <= 60 * 5 / 0.9
 
 
+def test_a_request_dearer_than_the_bucket_goes_when_it_is_full() -> None:
+    """With 1000 tokens a minute and 500 an answer, a bucket of 100 is overdrawn by each; all rows are answered."""
+    rows = [SimRow(row=row, tokens=500) for row in range(20)]
+    run = simulate(rated(RateLimits(tokens=1000)), rows, [SimNode(slots=4, speed=1000.0)])
+    assert run.unfinished == 0
+    assert most_in_a_minute(run.attempts, 500) <= 1000 * (1 + BURST) + 500
+    assert run.makespan <= 20 * 500 / 1000 * 60 / 0.9
+
+
 def test_each_node_has_its_own_buckets() -> None:
     """Two nodes with 60 a minute answer twice as many."""
     rows = [SimRow(row=row, tokens=1) for row in range(360)]

@@ -72,6 +72,7 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "unfinished": outcome.counts.unfinished,
         "output": str(outcome.output) if outcome.output else None,
         "stopped_by": outcome.stopped_by,
+        "notes": outcome.notes,
         "certificate": outcome.certificate,
     }
 

@@ -18,7 +18,7 @@ from tokenmill.driver.attempt import attempt
 from tokenmill.driver.flights import Flights, InFlight
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.station import Station
-from tokenmill.driver.stations import Stations
+from tokenmill.driver.stations import Reach, Stations
 from tokenmill.errors import EngineError, StorageError
 from tokenmill.event import (
     Action,
@@ -75,6 +75,7 @@ class Driver:
         next_attempt: int,
         session: int,
         digest: str,
+        reach: Reach,
         grace: float,
     ) -> None:
         self._strategy = strategy
@@ -106,6 +107,7 @@ class Driver:
             clock,
             session,
             digest,
+            reach=reach,
             emit=self._emit,
             fail=self._fail,
             spawn=self._spawn,

@@ -24,6 +24,7 @@ from tokenmill.driver.progress import Progress
 from tokenmill.driver.sharing import Sharing
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
+from tokenmill.driver.stations import Reach
 from tokenmill.driver.survey import survey
 from tokenmill.errors import StorageError, TokenmillError
 from tokenmill.event import Arrived
@@ -53,7 +54,7 @@ class Watcher(Protocol):
 
 
 class Outcome(Struct, kw_only=True):
-    """How a session ended. `certificate` is None when nothing was ever sent."""
+    """How a session ended. `certificate` is None when nothing was ever sent. `notes`: what happened to nodes."""
 
     folder: Path
     manifest: Manifest
@@ -61,6 +62,7 @@ class Outcome(Struct, kw_only=True):
     certificate: Certificate | None
     output: Path | None
     stopped_by: str | None
+    notes: list[str] = []
 
     @property
     def exit_code(self) -> int:
@@ -121,6 +123,7 @@ def _execute(
     stations, found = ready(folder, manifest, settings)
     record.recover()
     stopped_by: str | None = None
+    notes: list[str] = []
     if record.counts().unfinished:
         with Reader(options.workload, found) as reader:
             source = RowSource(record, reader, options, follow)
@@ -128,7 +131,7 @@ def _execute(
                 nodes = [each.node for each in stations]
                 sharing = Sharing(nodes, settings, manifest.model_digest, folder.parent)
                 drive = _drive(record, manifest, settings, stations, sharing, source, watcher, on_start)
-                stopped_by = asyncio.run(drive)
+                stopped_by, notes = asyncio.run(drive)
             except TokenmillError as error:
                 nothing_left = not record.counts().unfinished  # written, but not known to be committed
                 if nothing_left or not record.has_attempts():  # nothing was sent: the error itself is the outcome
@@ -144,6 +147,7 @@ def _execute(
         certificate=certificate,
         output=output,
         stopped_by=stopped_by,
+        notes=notes,
     )
 
 
@@ -184,8 +188,8 @@ async def _drive(
     source: RowSource,
     watcher: Watcher | None,
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
-) -> str | None:
-    """Runs the driver; returns why it stopped early, if it did."""
+) -> tuple[str | None, list[str]]:
+    """Runs the driver; returns why it stopped early, if it did, and what happened to nodes."""
     loop = asyncio.get_running_loop()
     clock = MonotonicClock()
     unfinished = record.counts().unfinished
@@ -208,6 +212,7 @@ async def _drive(
         next_attempt=next_attempt,
         session=session,
         digest=manifest.model_digest,
+        reach=Reach(interval=settings.health_interval, tries=settings.remove_after),
         grace=settings.grace,
     )
 
@@ -233,6 +238,11 @@ async def _drive(
             driver.progress.notes += sharing.close(fleet, manifest.versions | _versions(stations))
             if watcher is not None:
                 watcher.watch(driver.progress, clock.now())
+    return _reason(interrupts, driver), driver.progress.notes
+
+
+def _reason(interrupts: list[int], driver: Driver) -> str | None:
+    """Why the driver stopped early, if it did."""
     return f"interrupted by {signal.Signals(interrupts[0]).name}" if interrupts else driver.stop_reason
 
 

@@ -8,9 +8,11 @@ holds another model than the run began with. When no node is left, the run can't
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenmill.clock import Clock
@@ -28,8 +30,15 @@ REOPEN_DELAYS = (0.0, 1.0, 4.0)
 GPUS = ("gpu", "cuda", "mps", "rocm")
 #: States in which a node is there but takes nothing.
 RESTING = (State.BUSY, State.COOLING, State.OFFLINE, State.MISCONFIGURED)
-#: Seconds between tries to reach a server that wasn't there: doubled from the first to the second.
-REACH_FIRST, REACH_CAP = 1.0, 30.0
+#: Seconds after the first try to reach a server that wasn't there; doubled from then on.
+REACH_FIRST = 1.0
+
+
+class Reach(Struct, frozen=True, kw_only=True):
+    """How often a server that isn't there is tried: every `interval` seconds at most, `tries` times or for ever."""
+
+    interval: float
+    tries: int | None
 
 
 class Stations:
@@ -42,6 +51,7 @@ class Stations:
         session: int,
         digest: str,
         *,
+        reach: Reach,
         emit: Callable[[Event], None],
         fail: Callable[[BaseException], None],
         spawn: Callable[[Coroutine[None, None, None]], object],
@@ -51,6 +61,7 @@ class Stations:
         self._clock = clock
         self._session = session
         self._digest = digest
+        self._reach = reach
         self._emit, self._fail, self._spawn, self._note = emit, fail, spawn, note
         self._writer: Writer
 
@@ -137,16 +148,19 @@ class Stations:
         self._emit(replace(up, priority=station.node.priority, gpu=gpu))
 
     async def _reached(self, station: Station) -> EngineFacts:
-        """Opens the engine, however long its server can't be reached."""
+        """Opens the engine, however often its server can't be reached, unless that is limited."""
         delay = REACH_FIRST
-        while True:
+        for tries in itertools.count(1):
             try:
                 return await station.engine.open()
             except NodeUnreachable as error:
-                if delay == REACH_FIRST:
+                if tries == self._reach.tries:
+                    raise
+                if tries == 1:
                     self._note(f"node {station.node.name!r} can't be reached yet ({error}); trying again")
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, REACH_CAP)
+                await asyncio.sleep(min(delay, self._reach.interval))
+                delay *= 2
+        raise AssertionError("counting has no end")
 
     def _bury(self, station: Station) -> None:
         """All requests of a dead node have been told: the strategy learns of it, and the engine is opened again."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts, Node
@@ -9,6 +12,9 @@ from tokenmill.driver.node_file import nodes_of
 from tokenmill.driver.options import Options, Settings, make_engine, make_strategy
 from tokenmill.engine import Engine
 from tokenmill.errors import NodeUnreachable, UsageError
+
+#: Servers that are asked at the same time.
+AT_ONCE = 32
 
 
 class Surveyed(Struct, frozen=True):
@@ -39,20 +45,36 @@ def survey(options: Options, settings: Settings) -> Survey:
     make_strategy(settings, rows=1, seed=options.seed)
     if not settings.nodes:
         raise UsageError("no node to run on; name a --model or a --node")
-    nodes: list[Surveyed] = []
-    silent: list[NodeUnreachable] = []
-    for node in nodes_of(settings):
-        engine = make_engine(node, options, settings)
-        facts = None
-        try:
-            facts = engine.survey()
-        except NodeUnreachable as error:
-            silent.append(error)
-        nodes.append(Surveyed(node, engine, facts))
+    nodes = nodes_of(settings)
+    engines = [make_engine(node, options, settings) for node in nodes]
+    with ThreadPoolExecutor(AT_ONCE, "tokenmill-survey") as pool:  # a server that is away takes seconds to say nothing
+        said = list(pool.map(_facts, engines))
+    silent = [each for each in said if isinstance(each, NodeUnreachable)]
     if len(silent) == len(nodes):
         raise silent[0] if len(silent) == 1 else UsageError("no node answers: " + "; ".join(map(str, silent)))
-    found = Survey(tuple(nodes))
-    digests = {facts.digest for _, facts in found.known}
-    if len(digests) > 1:
-        raise UsageError(f"the nodes hold {len(digests)} different models; a run needs one model everywhere")
-    return found
+    found = tuple(
+        Surveyed(node, engine, None if isinstance(facts, NodeUnreachable) else facts)
+        for node, engine, facts in zip(nodes, engines, said, strict=True)
+    )
+    _check_one_model(found)
+    return Survey(found)
+
+
+def _facts(engine: Engine) -> EngineFacts | NodeUnreachable:
+    try:
+        return engine.survey()
+    except NodeUnreachable as error:
+        return error
+
+
+def _check_one_model(nodes: Iterable[Surveyed]) -> None:
+    models: dict[str, tuple[str, str]] = {}
+    for each in nodes:
+        if each.facts is not None:
+            models.setdefault(each.facts.digest, (each.node.name, each.facts.model))
+    if len(models) > 1:
+        listed = ", ".join(f"{model} on {name} ({digest[:19]})" for digest, (name, model) in models.items())
+        raise UsageError(
+            f"the nodes hold {len(models)} different models: {listed}; a run needs one model everywhere, so name nodes "
+            "that hold the same"
+        )

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from tokenmill.event import (
     Action,
+    Arrived,
     Cancelled,
     Dispatch,
     Event,
@@ -53,13 +54,13 @@ class Bucket:
     def __init__(self, limit: float | None, now: float) -> None:
         self.limit = limit
         self._at = now
-        self._level = self._size()
+        self._level = self.size
 
     def level(self, now: float) -> float:
         """What may be taken now."""
         if self.limit is None:
             return inf
-        self._level = min(self._size(), self._level + (now - self._at) * self.limit / MINUTE)
+        self._level = min(self.size, self._level + (now - self._at) * self.limit / MINUTE)
         self._at = now
         return self._level
 
@@ -73,16 +74,18 @@ class Bucket:
         if limit is not None and limit > 0:
             level = self.level(now)
             self.limit = limit if self.limit is None else min(self.limit, limit)
-            self._level, self._at = min(level, self._size()), now
+            self._level, self._at = min(level, self.size), now
         if left is not None and self.limit is not None:
             self._level = min(self.level(now), left)
 
     def ready_at(self, amount: float, now: float) -> float:
         """When `amount` may be taken; a bucket is never asked for more than it can hold."""
-        missing = min(amount, self._size()) - self.level(now)
+        missing = min(amount, self.size) - self.level(now)
         return now if missing <= ROUNDING or self.limit is None else now + missing * MINUTE / self.limit
 
-    def _size(self) -> float:
+    @property
+    def size(self) -> float:
+        """What it holds when full."""
         return inf if self.limit is None else max(1.0, self.limit * BURST)
 
 
@@ -107,8 +110,8 @@ class Rated:
         self._limits = limits
         self._nodes: dict[int, _Node] = {}
         self._flying: dict[tuple[int, int], float] = {}  # (row, node): tokens it was charged for
-        self._answers = 0
-        self._used = 0.0
+        self._answers = self._arrived = 0
+        self._used = self._promised = 0.0
         self._armed: float | None = None
         self._touched: set[int] = set()  # nodes whose buckets or places changed since they were last shown
         self._held: set[int] = set()  # nodes that are shown with fewer slots than they have
@@ -126,6 +129,10 @@ class Rated:
             case NodeLost(node=node):
                 self._nodes.pop(node, None)
                 self._held.discard(node)
+                self._forward(event)
+            case Arrived(length=length):
+                self._arrived += 1
+                self._promised += length
                 self._forward(event)
             case Finished() | Failed() | Cancelled():
                 self._ended(event)
@@ -152,8 +159,10 @@ class Rated:
 
     @property
     def _expected(self) -> float:
-        """Tokens that a request is likely to take; unknown is nothing until the first answer."""
-        return self._used / self._answers if self._answers else 0.0
+        """Tokens that a request is likely to take: until the first answer, what its length promised."""
+        if self._answers:
+            return self._used / self._answers
+        return self._promised / self._arrived if self._arrived else 0.0
 
     def _charge(self, action: Dispatch, now: float) -> None:
         here = self._nodes[action.node]
@@ -190,7 +199,9 @@ class Rated:
         self._forward(replace(event, slots=first, look_ahead=here.look_ahead if here.shown == here.slots else 0))
 
     def _allowed(self, here: _Node, now: float) -> int:
-        more = min(here.requests.level(now), here.tokens.level(now) / max(1.0, self._expected))
+        # A request dearer than a full bucket goes when the bucket is full, and overdraws it.
+        price = min(max(1.0, self._expected), here.tokens.size)
+        more = min(here.requests.level(now), here.tokens.level(now) / price)
         return here.slots if more == inf else max(0, min(here.slots, here.busy + floor(more + ROUNDING)))
 
     def _show(self, node: int, now: float) -> None:
