@@ -133,8 +133,8 @@ def play(folder: Path, name: str, source: Path, found: list[Behaviour]) -> Measu
         options = [
             "--slots",
             str(SLOTS),
-            "--retries",
-            "6",
+            "--together",
+            "yes",
             "--runs-dir",
             str(folder / name),
             "-o",
