@@ -58,6 +58,9 @@ class EngineError(Exception):
     alone, None if it didn't.
     """
 
+    #: The HTTP status of the answer that this failure is read from, None if there was none.
+    status: int | None = None
+
     def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind = kind

@@ -7,7 +7,7 @@ import pytest
 from schedule.stories import arrive, finished, play, sent, up
 from tokenmill.event import FirstToken, NodeLost
 from tokenmill.schedule import make
-from tokenmill.schedule.choose import trials_of, verdicts_of
+from tokenmill.schedule.choose import trials_of
 from tokenmill.schedule.curve import Curve
 from tokenmill.schedule.simulate import SimNode, SimRow, simulate
 from tokenmill.schedule.trial import Verdict
@@ -33,7 +33,7 @@ def played(nodes: list[SimNode], count: int, groups: list[tuple[int, ...]]) -> t
     strategy = make("auto", groups=groups)
     result = simulate(strategy, rows(count), nodes)
     assert result.unfinished == 0
-    return result.makespan, verdicts_of(strategy).get((0, 1))
+    return result.makespan, next((trial.verdict for trial in trials_of(strategy)), None)
 
 
 def test_two_nodes_that_are_slower_together() -> None:
@@ -119,7 +119,7 @@ def test_a_short_run_uses_what_is_stored() -> None:
 
     took = simulate(strategy, rows(FEW), nodes).makespan
 
-    assert str(verdicts_of(strategy)[0, 1]).startswith("stored on 2026-01-02: 80.0 tok/s together, 50.0 alone, ")
+    assert str(trials_of(strategy)[0].verdict).startswith("stored on 2026-01-02: 80.0 tok/s together, 50.0 alone, ")
     assert took <= 1.01 * played(nodes, FEW, [])[0]
 
 
@@ -129,7 +129,7 @@ def test_a_long_run_measures_again() -> None:
 
     simulate(strategy, rows(MANY), pair(CROWDED))
 
-    verdict = verdicts_of(strategy)[0, 1]
+    verdict = trials_of(strategy)[0].verdict
     assert verdict is not None
     assert verdict.is_measured
     assert len(verdict.nodes) == 1
@@ -143,7 +143,7 @@ def test_the_user_decides() -> None:
     result = simulate(strategy, rows(FEW), pair(ROOMY))
 
     assert {attempt.node for attempt in result.attempts} == {0}
-    assert verdicts_of(strategy) == {(0, 1): decided}
+    assert trials_of(strategy)[0].verdict == decided
 
 
 @pytest.mark.parametrize("curve", [CROWDED, ROOMY, Curve(slots=1)], ids=["crowded", "roomy", "one slot"])

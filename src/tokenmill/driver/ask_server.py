@@ -52,7 +52,7 @@ async def models_of(node: Node, kind: str) -> tuple[str, ...]:
     try:
         listed = entries(decoded(client, path, await client.describe(path)), key)
     except EngineError as error:
-        if "HTTP 404" in error.message:
+        if error.status == 404:
             return ()
         raise
     finally:

@@ -91,11 +91,6 @@ def make(
     return Fleet(supervised, nodes, seed=seed, names=names)
 
 
-def verdicts_of(strategy: Strategy) -> dict[tuple[int, ...], Verdict | None]:
-    """What was found of each group of nodes that may share a device; None while it is being found out."""
-    return {trial.nodes: trial.verdict for trial in trials_of(strategy)}
-
-
 def trials_of(strategy: Strategy) -> list[Trial]:
     """One for each group of nodes that may share a device."""
     here: object = strategy

@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from tokenmill.errors import TokenmillError
 
-PLAIN = {"type", "text"}
-
 
 class Turn(Struct):
     """One message; OpenAI also allows a list of parts."""

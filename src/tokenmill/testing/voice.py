@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -70,6 +70,3 @@ def now_text() -> str:
     moment = time.time_ns()
     base = datetime.fromtimestamp(moment // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{base}.{moment % 1_000_000_000:09d}Z"
-
-
-MakeVoice = Callable[[], Voice]

@@ -17,7 +17,7 @@ from tokenmill.engine.http.ollama import Ollama, placement_of
 from tokenmill.engine.http.openai import OpenAI
 from tokenmill.errors import EngineError, UsageError
 from tokenmill.request import RateSeen
-from tokenmill.testing import Behaviour, FaultServer, Silent
+from tokenmill.testing import Behaviour, FaultServer, Silent, Status
 
 MODEL = Model(name="m", digest="d")
 
@@ -217,3 +217,18 @@ def test_not_open_is_a_crash(api: str) -> None:
         return await failure(engine_at("http://127.0.0.1:9", api))
 
     assert asyncio.run(story()).kind == "crash"
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_named_model_needs_no_list(status: int) -> None:
+    """A node that has no list of models, or fails to make one, is asked for a token of the model that was named."""
+    fault = Status(status=status, path="models")
+    with FaultServer(Behaviour(fault=(fault,))) as server:
+        assert tell(engine_at(server.url, model="llama3.2:latest"), answer)[1].finish_reason == "stop"
+
+
+def test_a_refusal_that_speaks_of_a_missing_list_is_none() -> None:
+    """What counts is the status, whatever the node's own words say."""
+    fault = Status(status=401, message="HTTP 404", path="models")
+    with FaultServer(Behaviour(fault=(fault,))) as server, pytest.raises(UsageError, match="HTTP 401"):
+        engine_at(server.url, model="llama3.2:latest").survey()

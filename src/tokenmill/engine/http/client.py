@@ -221,7 +221,9 @@ class Client:
             rest = rest_of(response.headers.get("Retry-After"), time.time)
             location = _origin(response.headers.get("Location", ""))
             content = await self._error_body(response)
-            raise self.fault(fault_of_status(response.status, content, rest, location))
+            fault = self.fault(fault_of_status(response.status, content, rest, location))
+            fault.status = response.status
+            raise fault
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise self.fault(EngineError("transient", "the node compressed its answer though that wasn't asked for"))
         if response.content_type == "text/html":

@@ -21,6 +21,8 @@ from tokenmill.errors import EngineError, UsageError
 from tokenmill.request import Request
 
 CHAT = "/chat/completions"
+#: What nodes answer that keep no list of models, or fail to make one, as `transformers serve` does without a cache.
+LISTLESS = (404, 405, 500, 501)
 
 
 class OpenAI:
@@ -86,11 +88,11 @@ class OpenAI:
         return OpenAIReader(request, model.context)
 
     async def _models(self, client: Client) -> list[dict[str, Any]]:
-        """What the node lists; a node without that list is fine if the model was named."""
+        """What the node lists; a node without that list is fine if the model was named, and is asked for one token."""
         try:
             content = await client.describe("/models")
         except EngineError as error:
-            if self._wanted is None or "HTTP 404" not in error.message:
+            if self._wanted is None or error.status not in LISTLESS:
                 raise
             return []
         return entries(decoded(client, "/models", content), "data")
