@@ -1,4 +1,4 @@
-"""A figure with its unit, or the reason why there is none; and how a sample is spread."""
+"""How a sample is spread, in figures with a unit or a reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from tokenmill.stats.measure import Measure
+
+__all__ = ["Measure", "P99_NEEDS", "Spread", "percentile", "spread"]
+
 #: Below this, a 99th percentile is the largest value or next to it, and says nothing.
 P99_NEEDS = 300
-
-
-class Measure(Struct, frozen=True, omit_defaults=True):
-    """A value in its unit. None is "not available", for the reason given."""
-
-    value: float | None
-    unit: str
-    reason: str = ""
 
 
 class Spread(Struct, frozen=True, kw_only=True, omit_defaults=True):
