@@ -24,10 +24,13 @@ class Interrupted(TokenmillError):
     exit_code = 4
 
 
-def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool) -> None:
-    """Runs to the end or a stop, prints certificate and paths, and exits with the run's exit code."""
+def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool, surveyed: bool = False) -> None:
+    """Runs to the end or a stop, prints certificate and paths, and exits with the run's exit code.
+
+    `surveyed`: the nodes were asked a moment ago, when the run was prepared.
+    """
     try:
-        outcome = _execute(folder, settings, as_json=as_json, quiet=quiet)
+        outcome = _execute(folder, settings, as_json=as_json, quiet=quiet, surveyed=surveyed)
     except KeyboardInterrupt as error:  # before the first request or after the last answer; the record is whole
         raise Interrupted(f"interrupted; go on with: {line_for('resume', folder)}") from error
     except TokenmillError as error:
@@ -44,13 +47,13 @@ def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: 
     sys.exit(outcome.exit_code)
 
 
-def _execute(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool) -> Outcome:
+def _execute(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool, surveyed: bool) -> Outcome:
     record = Record(folder / RECORD)
     counts = record.counts()
     record.close()
     watching = watcher(folder, counts, quiet=quiet, as_json=as_json)
     try:
-        return execute(folder, settings=settings, watcher=watching)
+        return execute(folder, settings=settings, watcher=watching, surveyed=surveyed)
     finally:
         watching.close()
 

@@ -87,7 +87,7 @@ def command(
             folder, settings = _extended(runs, extend, options, chosen)
         else:
             folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
-    carry_out(folder, settings, as_json=as_json, quiet=quiet)
+    carry_out(folder, settings, as_json=as_json, quiet=quiet, surveyed=True)
 
 
 def _options(source: str, chosen: dict[str, Any]) -> Options:

@@ -112,17 +112,18 @@ def run(
     """
     chosen, settings = _options(rows, model, nodes, on_odd or {}, dict(options))
     runs = runs_folder(Path(runs_dir) if runs_dir is not None else None)
-    folder = runs / run_id if run_id is not None else None
+    named = runs / run_id if run_id is not None else None
+    old = named if resume and named is not None and named.exists() else None
     given = None if isinstance(rows, str | Path) else rows
-    if resume and folder is not None and folder.exists():
-        manifest = read_manifest(folder)
+    if old is not None:
+        manifest = read_manifest(old)
         refuse_changes(manifest, chosen)
         if given is not None:
             refuse_other_rows(manifest, chosen, given)
     else:
         target = Path(output) if output is not None else None
         folder = prepare(chosen, settings, runs=runs, run_id=run_id, output=target, rows=given)
-    return Answers(_execute(folder, settings, watcher, follow))
+    return Answers(_execute(old or folder, settings, watcher, follow, surveyed=old is None))
 
 
 def _options(
@@ -154,16 +155,20 @@ def _convert(data: dict[str, Any], kind: type[T]) -> T:
         raise UsageError(f"run(): {error}") from error
 
 
-def _execute(folder: Path, settings: Settings, watcher: Watcher | None, follow: Follow | None) -> Outcome:
+def _execute(
+    folder: Path, settings: Settings, watcher: Watcher | None, follow: Follow | None, *, surveyed: bool
+) -> Outcome:
     """In this thread if it has no event loop yet; in a notebook, whose loop is running, in a thread of its own."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return execute(folder, settings=settings, watcher=watcher, follow=follow)
-    return _in_thread(folder, settings, watcher, follow)
+        return execute(folder, settings=settings, watcher=watcher, follow=follow, surveyed=surveyed)
+    return _in_thread(folder, settings, watcher, follow, surveyed=surveyed)
 
 
-def _in_thread(folder: Path, settings: Settings, watcher: Watcher | None, follow: Follow | None) -> Outcome:
+def _in_thread(
+    folder: Path, settings: Settings, watcher: Watcher | None, follow: Follow | None, *, surveyed: bool
+) -> Outcome:
     started: list[tuple[Driver, asyncio.AbstractEventLoop]] = []
     with ThreadPoolExecutor(1, "tokenmill-run") as pool:
         outcome = pool.submit(
@@ -173,6 +178,7 @@ def _in_thread(folder: Path, settings: Settings, watcher: Watcher | None, follow
             watcher=watcher,
             follow=follow,
             on_start=lambda driver, loop: started.append((driver, loop)),
+            surveyed=surveyed,
         )
         while True:
             try:

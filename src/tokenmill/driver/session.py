@@ -25,7 +25,7 @@ from tokenmill.driver.sharing import Sharing
 from tokenmill.driver.source import Follow, RowSource
 from tokenmill.driver.station import Station
 from tokenmill.driver.stations import Reach
-from tokenmill.driver.survey import survey
+from tokenmill.driver.survey import engines_of, survey
 from tokenmill.errors import StorageError, TokenmillError
 from tokenmill.event import Arrived
 from tokenmill.record import folder as folders
@@ -87,10 +87,12 @@ def execute(
     watcher: Watcher | None = None,
     follow: Follow | None = None,
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None = None,
+    surveyed: bool = False,
 ) -> Outcome:
     """Runs a prepared or interrupted run; also correct for a finished one, which is only exported again.
 
-    `on_start` is told the driver and its loop, for callers that stop it from another thread.
+    `on_start` is told the driver and its loop, for callers that stop it from another thread. `surveyed`: these nodes
+    were asked a moment ago, when the run was prepared, and aren't asked again before they are opened.
 
     Raises:
         UsageError: input or model changed, or another process works on the run; nothing was sent.
@@ -99,9 +101,11 @@ def execute(
     lock = RunLock(folder)
     try:
         manifest = folders.read_manifest(folder)
+        settings = settings or settings_of(manifest)
         record = Record(folder / RECORD)
         try:
-            return _execute(folder, manifest, record, settings or settings_of(manifest), watcher, follow, on_start)
+            found = ready(folder, manifest, settings, surveyed=surveyed)
+            return _execute(folder, manifest, record, settings, found, watcher, follow, on_start)
         finally:
             record.close()
     except sqlite3.Error as error:
@@ -115,12 +119,12 @@ def _execute(
     manifest: Manifest,
     record: Record,
     settings: Settings,
+    found: Input,
     watcher: Watcher | None,
     follow: Follow | None,
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
 ) -> Outcome:
     options = options_of(manifest)
-    stations, found = ready(folder, manifest, settings)
     record.recover()
     stopped_by: str | None = None
     notes: list[str] = []
@@ -128,6 +132,7 @@ def _execute(
         with Reader(options.workload, found) as reader:
             source = RowSource(record, reader, options, follow)
             try:
+                stations = _stations(options, settings)
                 nodes = [each.node for each in stations]
                 sharing = Sharing(nodes, settings, manifest.model_digest, folder.parent)
                 drive = _drive(record, manifest, settings, stations, sharing, source, watcher, on_start)
@@ -151,20 +156,19 @@ def _execute(
     )
 
 
-def ready(folder: Path, manifest: Manifest, settings: Settings) -> tuple[list[Station], Input]:
-    """What a session starts from; raises `UsageError` if settings can't work, or input or model changed."""
-    stations = _stations(manifest, options_of(manifest), settings)
+def ready(folder: Path, manifest: Manifest, settings: Settings, *, surveyed: bool = False) -> Input:
+    """The input of a session; raises `UsageError` if settings can't work, or input or model changed."""
+    if not surveyed:
+        check_model(manifest, survey(options_of(manifest), settings).first[1])
     found = located(manifest.input, folder)
     for state in (found.source, found.data):
         if state is not None:
             check_unchanged(state)
-    return stations, found
+    return found
 
 
-def _stations(manifest: Manifest, options: Options, settings: Settings) -> list[Station]:
-    found = survey(options, settings)
-    check_model(manifest, found.first[1])
-    return [Station(index, each.node, each.engine) for index, each in enumerate(found.nodes)]
+def _stations(options: Options, settings: Settings) -> list[Station]:
+    return [Station(index, node, engine) for index, (node, engine) in enumerate(engines_of(options, settings))]
 
 
 def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings) -> Path:

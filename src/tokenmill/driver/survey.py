@@ -43,10 +43,7 @@ class Survey(Struct, frozen=True):
 def survey(options: Options, settings: Settings) -> Survey:
     """Asks every node. Raises `UsageError` for what can't work, and if not a single node can be reached."""
     make_strategy(settings, rows=1, seed=options.seed)
-    if not settings.nodes:
-        raise UsageError("no node to run on; name a --model or a --node")
-    nodes = nodes_of(settings)
-    engines = [make_engine(node, options, settings) for node in nodes]
+    nodes, engines = zip(*engines_of(options, settings), strict=True)
     with ThreadPoolExecutor(AT_ONCE, "tokenmill-survey") as pool:  # a server that is away takes seconds to say nothing
         said = list(pool.map(_facts, engines))
     silent = [each for each in said if isinstance(each, NodeUnreachable)]
@@ -58,6 +55,13 @@ def survey(options: Options, settings: Settings) -> Survey:
     )
     _check_one_model(found)
     return Survey(found)
+
+
+def engines_of(options: Options, settings: Settings) -> list[tuple[Node, Engine]]:
+    """Every node with an engine that was not opened yet."""
+    if not settings.nodes:
+        raise UsageError("no node to run on; name a --model or a --node")
+    return [(node, make_engine(node, options, settings)) for node in nodes_of(settings)]
 
 
 def _facts(engine: Engine) -> EngineFacts | NodeUnreachable:
