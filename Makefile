@@ -33,6 +33,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/crash.py
 	$(BIN)/python benchmarks/http_client.py
 	$(BIN)/python benchmarks/curves.py
+	$(BIN)/python benchmarks/sockets.py
 	$(BIN)/python benchmarks/schedules.py
 	$(BIN)/python benchmarks/fleet.py
 
