@@ -7,31 +7,50 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.driver.node_file import nodes_of
 from tokenmill.driver.options import Settings
+from tokenmill.driver.sharing import address_of
 from tokenmill.driver.station import Phase
+from tokenmill.driver.verdicts import read_verdicts
 from tokenmill.errors import UsageError
 from tokenmill.event import Attempt
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.store import Record
-from tokenmill.report.certificate import Certificate, certify
-from tokenmill.report.facts import Arrivals, DevicePace, NodeFacts, RunFacts, Session, Span, merge_all
+from tokenmill.report.certificate import Certificate, judge
+from tokenmill.report.facts import Arrivals, DevicePace, NodeFacts, RunFacts, Session, Shared, Span, merge_all
+from tokenmill.report.timeline import Timeline, collect
 
 PACES = "paces.json"
 
 
+class Meaning(Struct, frozen=True):
+    """What a run meant, and the attempts that say so."""
+
+    timeline: Timeline
+    certificate: Certificate
+
+
 def certificate_of(record: Record, runs: Path, settings: Settings) -> Certificate:
-    """Certifies a run. What it showed of its devices is kept beside the runs, for the bounds of later ones."""
+    """Certifies a run; see `meaning_of`."""
+    return meaning_of(record, runs, settings).certificate
+
+
+def meaning_of(record: Record, runs: Path, settings: Settings) -> Meaning:
+    """Judges a run. What it showed of its devices is kept beside the runs, for the bounds of later ones."""
     known = read_paces(runs)
     places = Places(record)
-    certificate = certify(facts_of(record, places, known, settings), places.attempts(record))
+    facts = replace(facts_of(record, places, known, settings), shared=_shared(runs, settings, places))
+    timeline = collect(facts, places.attempts(record))
+    certificate = judge(timeline)
     best = merge_all(known, certificate.paces)
     if best != known:
         with suppress(OSError):  # a full disk must not take the certificate away; later runs measure again
             write_paces(runs, best)
-    return certificate
+    return Meaning(timeline, certificate)
 
 
 def read_paces(runs: Path) -> tuple[DevicePace, ...]:
@@ -64,6 +83,32 @@ def facts_of(record: Record, places: Places, stored: tuple[DevicePace, ...], set
         unsent=record.unsent(),
         arrivals=tuple(Arrivals(session, time, rows) for session, time, rows in record.births()),
         stored=stored,
+        strategy=settings.routing,
+        order=settings.order or "",
+    )
+
+
+def _shared(runs: Path, settings: Settings, places: Places) -> tuple[Shared, ...]:
+    """The verdicts that are kept on nodes of this run which may share a device; none if the inventory is gone."""
+    if len(places.names) < 2:
+        return ()
+    try:
+        verdicts, names = read_verdicts(runs), {address_of(node): node.name for node in nodes_of(settings)}
+    except UsageError:
+        return ()
+    digests = {facts.digest for facts in places.facts}
+    return tuple(
+        Shared(
+            nodes=tuple(names[address] for address in each.addresses),
+            together=each.together,
+            alone=each.alone,
+            low=each.low,
+            high=each.high,
+            is_worth_it=len(each.use) > 1,
+            date=each.date,
+        )
+        for each in verdicts
+        if each.digest in digests and names.keys() >= set(each.addresses)
     )
 
 

@@ -71,6 +71,7 @@ def lines(certificate: Certificate, width: int = 80, *, ascii: bool = False, def
     if certificate.causes is not None:
         _causes(page, certificate.causes)
     _audit(page, certificate)
+    _advice(page, certificate)
     if definitions:
         page.section("Definitions")
         for label, name in SHOWN.items():
@@ -210,6 +211,14 @@ def _audit(page: _Page, certificate: Certificate) -> None:
     drawn = page.sparkline(seen.in_flight, page.width - 2)
     if drawn:
         page.lines.append(f"  {drawn}".rstrip())
+
+
+def _advice(page: _Page, certificate: Certificate) -> None:
+    if certificate.advice:
+        page.section("What to do")
+    for advice in certificate.advice:
+        page.text(f"- {advice.text}", hang=2)
+        page.text(f"  because {'; '.join(advice.evidence)}", hang=4)
 
 
 def _end(series: Series) -> str:

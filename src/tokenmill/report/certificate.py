@@ -16,6 +16,7 @@ from tokenmill.report.metrics import Metrics, metrics
 from tokenmill.report.numbers import seconds
 from tokenmill.report.presence import presence
 from tokenmill.report.rates import reading, writing
+from tokenmill.report.recommend import Advice, Seen, advise
 from tokenmill.report.states import States, states
 from tokenmill.report.timeline import ANSWERED, Timeline, collect
 
@@ -37,7 +38,8 @@ class Scope(Struct, frozen=True, kw_only=True):
 class Certificate(Struct, frozen=True, kw_only=True):
     """Everything a run's certificate says; `verdict` in sentences, the rest in figures.
 
-    `causes` is None where there is no bound. `paces` are what this run measured of its devices, to be stored.
+    `causes` is None where there is no bound. `advice` is what to do, with its evidence. `paces` are what this run
+    measured of its devices, to be stored.
     """
 
     scope: Scope
@@ -47,6 +49,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
     causes: Causes | None
     audit: Audit
     verdict: tuple[str, ...]
+    advice: tuple[Advice, ...] = ()
     paces: tuple[DevicePace, ...]
     definitions: dict[str, str]
 
@@ -54,22 +57,29 @@ class Certificate(Struct, frozen=True, kw_only=True):
 def certify(facts: RunFacts, attempts: Iterable[Attempt]) -> Certificate:
     """Judges a run. The attempts are read once, in any order; order of dispatch costs least."""
     assert facts.sessions, "a run has at least one session"
-    timeline = collect(facts, attempts)
+    return judge(collect(facts, attempts))
+
+
+def judge(timeline: Timeline) -> Certificate:
+    """Judges a run whose attempts are collected."""
+    facts = timeline.facts
     there = presence(timeline)
     group = devices(facts)
     wrote = writing(timeline, group.of_node)
-    judge = Judge(timeline, there, group, reading(timeline, group.of_node), wrote)
-    bound, spent = judge.bound(), states(timeline, there)
+    known = Judge(timeline, there, group, reading(timeline, group.of_node), wrote)
+    bound, spent = known.bound(), states(timeline, there)
     why, seen = causes(spent, bound, timeline.makespan), audit(timeline, wrote, spent)
+    figures = metrics(timeline, spent)
     return Certificate(
         scope=_scope(timeline),
-        metrics=metrics(timeline, spent),
+        metrics=figures,
         bound=bound,
         states=spent,
         causes=why,
         audit=seen,
         verdict=_sentences(bound, why, seen),
-        paces=judge.measured(),
+        advice=advise(Seen(facts=facts, metrics=figures, bound=bound, causes=why, audit=seen)),
+        paces=known.measured(),
         definitions=DEFINITIONS,
     )
 

@@ -71,12 +71,32 @@ class DevicePace(Struct, frozen=True, kw_only=True):
     pace: Pace
 
 
+class Shared(Struct, frozen=True, kw_only=True):
+    """What was measured of nodes that may share a device: tokens/s of all `together` and of the best one `alone`.
+
+    `low`, `high`: the 95 % interval of what together brings, as a part of alone. `date` is the day of the measurement.
+    """
+
+    nodes: tuple[str, ...]
+    together: float
+    alone: float
+    low: float
+    high: float
+    is_worth_it: bool
+    date: str
+
+    @property
+    def gain(self) -> float:
+        return self.together / self.alone - 1 if self.alone > 0 else 0.0
+
+
 class RunFacts(Struct, frozen=True, kw_only=True):
     """A run without its attempts.
 
     `width_asked`: requests that were meant to run at the same time, over all nodes. `unsent`: rows that failed before
     anything was sent (too long, for instance), a part of `failed`. Rows not named in `arrivals` were there at the
-    start. `stored`: the best paces known before this run.
+    start. `stored`: the best paces known before this run. `strategy` and `order` as they were chosen, `shared` what is
+    known of nodes that may share a device: advice depends on them.
     """
 
     nodes: tuple[NodeFacts, ...]
@@ -88,6 +108,9 @@ class RunFacts(Struct, frozen=True, kw_only=True):
     unsent: int = 0
     arrivals: tuple[Arrivals, ...] = ()
     stored: tuple[DevicePace, ...] = ()
+    strategy: str = ""
+    order: str = ""
+    shared: tuple[Shared, ...] = ()
 
 
 def merge(old: Pace, new: Pace) -> Pace:
