@@ -197,6 +197,10 @@ Event = (
     | Woke
 )
 
+#: Of attempts: what they are doing, and how they end. Tuples, because the hot path asks for each event.
+PROGRESS = (FirstToken, Paced)
+ENDS = (Finished, Failed, Cancelled)
+
 
 class Dispatch(Struct, frozen=True):
     """Send a row to a node."""

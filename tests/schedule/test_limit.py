@@ -57,6 +57,16 @@ def test_slow_start_goes_on_in_steps() -> None:
     assert rows_of(strategy.on_event(first_tokens(4, time=0.5)[0])) == [5, 6, 7]
 
 
+def test_a_stuck_request_does_not_hide_the_slots_behind_it() -> None:
+    """A request that gets no first token while a later one does is stuck, not waiting; the others run on as before."""
+    strategy = limited()
+    play(strategy, up(slots=12), *[first_tokens(row, time=0.1 * (row + 1))[0] for row in range(3)])  # 3 is stuck
+    play(strategy, finished(0, time=1.0), *first_tokens(4, time=1.1))
+
+    assert rows_of(strategy.on_event(finished(1, time=5.0))) == [6]
+    assert strategy.places(0) == 5
+
+
 def test_the_ceiling_holds() -> None:
     """A node never gets more than the driver says, however well it does; a new ceiling counts at once."""
     strategy = limited()

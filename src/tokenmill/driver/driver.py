@@ -21,6 +21,8 @@ from tokenmill.driver.station import Station
 from tokenmill.driver.stations import Reach, Stations
 from tokenmill.errors import EngineError, StorageError
 from tokenmill.event import (
+    ENDS,
+    PROGRESS,
     Action,
     Answer,
     Arrived,
@@ -44,6 +46,7 @@ from tokenmill.schedule import Strategy
 from tokenmill.schedule.fleet import Fleet
 
 Ended = Finished | Failed | Cancelled
+OF_ATTEMPTS = PROGRESS + ENDS
 Birth = tuple[Arrived, tuple[str, Parameters]]
 
 
@@ -187,11 +190,11 @@ class Driver:
         self._signal.set()
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, FirstToken | Paced | Finished | Failed | Cancelled):
+        if isinstance(event, OF_ATTEMPTS):
             flight = self._flights.find(event.row, event.lease)
             if flight is None:
                 return  # a late word of an old lease
-            if not isinstance(event, FirstToken | Paced):
+            if isinstance(event, ENDS):
                 event = self._record_end(event, flight)
         self._tell(event)
 
@@ -329,7 +332,7 @@ class Driver:
         self._stations.leave()
         while self._inbox:  # answers that arrived at the last moment are kept
             event = self._inbox.popleft()
-            if isinstance(event, Finished | Cancelled | Failed):
+            if isinstance(event, ENDS):
                 flight = self._flights.find(event.row, event.lease)
                 if flight is not None:
                     self._record_end(event, flight)

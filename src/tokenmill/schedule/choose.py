@@ -81,8 +81,9 @@ def make(
         inner = Static(_RANKS[order], block_of)
     else:
         raise UsageError(f"strategy {strategy!r} deals no blocks; use strategy 'static' or leave the blocks out")
-    if strategy == "auto":
-        inner = Together(inner, groups, known=known)
+    shared = [group for group in groups if len(group) > 1]
+    if strategy == "auto" and shared:
+        inner = Together(inner, shared, known=known)
     if rates is not None:
         inner = Rated(inner, rates)
     supervised: Strategy = Supervisor(inner, policy, seed)

@@ -22,6 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenmill.event import (
+    PROGRESS,
     Action,
     Arrived,
     Cancelled,
@@ -42,6 +43,8 @@ from tokenmill.schedule.alarm import SLACK, Alarm
 from tokenmill.schedule.health import Health, NodePolicy, Sign, State
 from tokenmill.schedule.strategy import Strategy
 
+#: Events after which a node may have to be tried at another time.
+ARMING = (Failed, Probed, Woke)
 #: What the failure of an attempt or of a probe says of the node.
 _SIGNS = {"busy": Sign.REFUSED, "unreachable": Sign.UNREACHED, "misconfigured": Sign.WRONG}
 
@@ -110,6 +113,9 @@ class Fleet:
         self.notes = []
         if event.time > self._now:
             self._now = event.time
+        if isinstance(event, PROGRESS):
+            self._forward(event)
+            return self._actions
         match event:
             case Arrived():
                 self._forward(event)
@@ -129,7 +135,7 @@ class Fleet:
                 self._forward(event)
             case _:
                 self._forward(event)
-        if isinstance(event, Failed | Probed | Woke):
+        if isinstance(event, ARMING):
             self._arm()
         return self._actions
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from tokenmill.event import (
+    PROGRESS,
     Action,
     Answer,
     Arrived,
@@ -27,7 +28,6 @@ from tokenmill.event import (
     Event,
     Failed,
     Finished,
-    FirstToken,
     NodeLost,
     NodeUp,
     Resized,
@@ -119,9 +119,14 @@ class Hedged:
     def on_event(self, event: Event, /) -> list[Action]:
         self._actions = []
         self._now = max(self._now, event.time)
+        if isinstance(event, PROGRESS):
+            leg = self._legs.get(event.row)
+            if leg is not None and event.node == leg.node:
+                self._forward(event)
+            return self._actions
         match event:
-            case FirstToken() | Finished() | Failed() | Cancelled():
-                self._attempt_event(event)
+            case Finished() | Failed() | Cancelled():
+                self._ended(event)
             case Arrived(row=row, length=length):
                 self._lengths[row] = length
                 self._forward(event)
@@ -170,18 +175,16 @@ class Hedged:
 
     # Ends
 
-    def _attempt_event(self, event: FirstToken | Finished | Failed | Cancelled) -> None:
+    def _ended(self, event: Ended) -> None:
         row, node = event.row, event.node
         if (row, node) in self._losers:
-            if not isinstance(event, FirstToken):
-                self._losers.discard((row, node))
-                self._take(node, -1)
-                self._occupy(node, -1)
+            self._losers.discard((row, node))
+            self._take(node, -1)
+            self._occupy(node, -1)
             return
         leg = self._legs.get(row)
-        if leg is None or isinstance(event, FirstToken):
-            if leg is None or node == leg.node:
-                self._forward(event)
+        if leg is None:
+            self._forward(event)
             return
         self._take(node, -1)
         if isinstance(event, Finished):

@@ -40,13 +40,15 @@ STEADY, DOUBT = 0.25, 1 / 16
 class _Flight:
     """A request in flight: when it was sent, as which of how many, and where it was last looked at.
 
-    `is_scout`: it was sent to find out whether the node runs one more.
+    `is_scout`: it was sent to find out whether the node runs one more. `is_overtaken`: a later one was started, so this
+    one was too, though no token of it came.
     """
 
     __slots__ = (
         "among",
         "chunks",
         "in_flight",
+        "is_overtaken",
         "is_scout",
         "looked",
         "seen_flying",
@@ -58,7 +60,7 @@ class _Flight:
         self.sent = sent
         self.among = among
         self.is_scout = is_scout
-        self.streams = False
+        self.streams = self.is_overtaken = False
         self.look(sent, 0, 0, 0.0)
 
     def look(self, time: float, chunks: int, in_flight: int, flying: float) -> None:
@@ -70,6 +72,7 @@ class _Waits:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=RECENT)
+        self.shortest = inf
         self._mean = self._deviation = 0.0
 
     def add(self, wait: float) -> None:
@@ -79,10 +82,7 @@ class _Waits:
             self._deviation += (abs(wait - self._mean) - self._deviation) / 4
             self._mean += (wait - self._mean) / 8
         self._recent.append(wait)
-
-    @property
-    def shortest(self) -> float:
-        return min(self._recent, default=inf)
+        self.shortest = min(self._recent)
 
     def is_prompt(self, wait: float) -> bool:
         return wait <= PROMPT * self.shortest
@@ -107,9 +107,11 @@ class Limit:
         self._flying_time = 0.0  # sum over time of how many fly
 
     @property
-    def slots(self) -> int:
-        """How many of its places the node is known to run at the same time."""
-        return min(self.places, max(self.proven, 1))
+    def shape(self) -> tuple[int, int]:
+        """The slots the node is known to have, and the request beyond, which isn't worth it for the last rows."""
+        places = self.places
+        slots = min(places, max(self.proven, 1))
+        return slots, places - slots
 
     @property
     def places(self) -> int:
@@ -133,7 +135,7 @@ class Limit:
         self._note_overdue()
         wait = time - flight.sent
         is_prompt = self._waits.is_prompt(wait)
-        ran = self._run_with(row, flight)
+        ran = self._run_with(flight, self._overtake(row))
         self.proven = max(self.proven, ran)
         if flight.is_scout:
             self._vain = self._vain + 1 if ran < flight.among else 0
@@ -174,7 +176,17 @@ class Limit:
         self.proven = min(self.proven, 1)
         self._is_starting = True
 
-    def _run_with(self, row: int, flight: _Flight) -> int:
+    def _overtake(self, row: int) -> int:
+        """Takes note that those sent before it have been started as well; returns how many they are."""
+        before = 0
+        for other, flight in self._flights.items():
+            if other == row:
+                break
+            before += 1
+            flight.is_overtaken = True
+        return before
+
+    def _run_with(self, flight: _Flight, before: int) -> int:
         """How many ran when this one was started, itself included: those before it that had not ended then.
 
         The end that made room for one that waited is often heard of late, so with those only what runs now counts.
@@ -183,7 +195,7 @@ class Limit:
         started = self._time - shortest + max(JITTER * shortest, LEAST_JITTER)
         is_prompt = self._waits.is_prompt(self._time - flight.sent)
         ended_since = sum(end > started for end in self._ends) if is_prompt else 0
-        return min(flight.among, list(self._flights).index(row) + 1 + ended_since)
+        return min(flight.among, before + 1 + ended_since)
 
     def _since_free(self, sent: float) -> float:
         """The wait from when the place became free: at an end, the one that makes it most like the waits before."""
@@ -201,9 +213,12 @@ class Limit:
         self._time = time
 
     def _note_overdue(self) -> None:
-        """The oldest request without a first token should have had it by now: no more run than are before it."""
+        """The oldest request that waits should have had its first token by now: no more run than are before it.
+
+        One that was overtaken doesn't wait. It is stuck, and takes up its place until its clock runs out.
+        """
         for place, flight in enumerate(self._flights.values()):
-            if not flight.streams:
+            if not (flight.streams or flight.is_overtaken):
                 if self._waits.is_overdue(self._time - max(flight.sent, self._last_end)):
                     self.proven = max(1, min(self.proven, place))
                     self._is_starting = False

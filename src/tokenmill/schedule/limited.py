@@ -41,6 +41,12 @@ class Limited:
 
     def on_event(self, event: Event, /) -> list[Action]:
         match event:
+            case FirstToken(row=row, node=node) if self._where.get(row) == node:
+                self._limits[node].first_token(row, event.time)
+                return self._show(node, event.time)
+            case Paced(row=row, node=node) if self._where.get(row) == node:
+                self._limits[node].paced(row, event.time, event.chunks)
+                return self._show(node, event.time)
             case NodeUp(node=node) if event.look_ahead == 0:
                 return self._came_up(event)
             case Resized(node=node) if event.look_ahead and node in self._shown:
@@ -50,12 +56,6 @@ class Limited:
                 return self._show(node, event.time)
             case NodeLost(node=node) if self._shown.pop(node, None) is not None:
                 self._limits[node].restart()
-            case FirstToken(row=row, node=node) if self._where.get(row) == node:
-                self._limits[node].first_token(row, event.time)
-                return self._show(node, event.time)
-            case Paced(row=row, node=node) if self._where.get(row) == node:
-                self._limits[node].paced(row, event.time, event.chunks)
-                return self._show(node, event.time)
             case Finished(row=row, node=node) | Failed(row=row, node=node) | Cancelled(row=row, node=node) if (
                 self._where.pop(row, None) == node
             ):
@@ -66,7 +66,7 @@ class Limited:
     def _came_up(self, event: NodeUp) -> list[Action]:
         limit = self._limits.setdefault(event.node, Limit(event.slots))
         limit.ceiling = event.slots
-        self._shown[event.node] = slots, look_ahead = _shape(limit)
+        self._shown[event.node] = slots, look_ahead = limit.shape
         return self._forward(replace(event, slots=slots, look_ahead=look_ahead))
 
     def _end(self, event: Finished | Failed | Cancelled) -> None:
@@ -80,7 +80,7 @@ class Limited:
 
     def _show(self, node: int, time: float) -> list[Action]:
         """Tells the inner strategy if the limit is another by now, before it hears of an end."""
-        shape = _shape(self._limits[node])
+        shape = self._limits[node].shape
         if self._shown.get(node, shape) == shape:
             return []
         self._shown[node] = shape
@@ -93,8 +93,3 @@ class Limited:
                 self._where[action.row] = action.node
                 self._limits[action.node].sent(action.row, event.time)
         return actions
-
-
-def _shape(limit: Limit) -> tuple[int, int]:
-    """The request beyond what the node is known to run counts as look-ahead, which isn't worth it for the last rows."""
-    return limit.slots, limit.places - limit.slots

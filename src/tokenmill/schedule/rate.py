@@ -23,8 +23,10 @@ from tokenmill.event import (
     Event,
     Failed,
     Finished,
+    FirstToken,
     NodeLost,
     NodeUp,
+    Paced,
     Resized,
     WakeAt,
     Woke,
@@ -120,6 +122,8 @@ class Rated:
     def on_event(self, event: Event, /) -> list[Action]:
         self._actions = []
         match event:
+            case FirstToken() | Paced():
+                self._forward(event)
             case NodeUp(node=node):
                 self._nodes[node] = _Node(event, self._limits)
                 self._come_up(event)
@@ -199,6 +203,8 @@ class Rated:
         self._forward(replace(event, slots=first, look_ahead=here.look_ahead if here.shown == here.slots else 0))
 
     def _allowed(self, here: _Node, now: float) -> int:
+        if here.requests.limit is None and here.tokens.limit is None:
+            return here.slots
         # A request dearer than a full bucket goes when the bucket is full, and overdraws it.
         price = min(max(1.0, self._expected), here.tokens.size)
         more = min(here.requests.level(now), here.tokens.level(now) / price)

@@ -25,6 +25,7 @@ from heapq import heappop, heappush
 from msgspec.structs import replace
 
 from tokenmill.event import (
+    PROGRESS,
     RETRYABLE_KINDS,
     Action,
     Arrived,
@@ -103,6 +104,10 @@ class Supervisor:
 
     def on_event(self, event: Event, /) -> list[Action]:
         self._actions = []
+        if isinstance(event, PROGRESS):
+            if self._is_known_inside(event):
+                self._forward(event)
+            return self._actions
         match event:
             case Finished() | Failed() | Cancelled():
                 self._ended(event)
@@ -115,9 +120,6 @@ class Supervisor:
                 self._lost(event)
             case Resized():
                 self._resized(event)
-            case FirstToken() | Paced():
-                if self._is_known_inside(event):
-                    self._forward(event)
             case Woke(time=time):
                 self._alarm.rang(time)
                 self._forward(event)

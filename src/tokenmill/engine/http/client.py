@@ -29,7 +29,7 @@ from tokenmill.engine.http.address import Address, is_guarded
 from tokenmill.engine.http.classify import ERROR_BYTES, NUMBER, fault_of_status, presentable, rest_of
 from tokenmill.engine.http.clocks import Clocks, Deadline
 from tokenmill.engine.http.key import Key
-from tokenmill.engine.http.watch import Watch
+from tokenmill.engine.http.watch import Guard, Watch
 from tokenmill.errors import EngineError
 from tokenmill.request import RateSeen
 
@@ -265,13 +265,14 @@ class Client:
 class Exchange:
     """The answer to one request while it comes."""
 
-    __slots__ = ("_client", "_content", "_deadline", "_read", "_response")
+    __slots__ = ("_client", "_content", "_deadline", "_guard", "_read", "_response")
 
     def __init__(self, client: Client, response: aiohttp.ClientResponse, deadline: Deadline) -> None:
         self._client = client
         self._response = response
         self._content = response.content
         self._deadline = deadline
+        self._guard = Guard(deadline, response.content)
         self._read = 0
 
     async def read(self) -> bytes:
@@ -280,13 +281,13 @@ class Exchange:
         Raises:
             EngineError: a clock ran out, the body is too long, or its framing broke.
         """
+        self._guard.check()
         try:
-            async with Watch(self._deadline):
-                data = await self._content.readany()
-        except TimeoutError:
-            raise self._client.fault(EngineError("timeout", self._deadline.reason)) from None
+            data = await self._content.readany()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             fault = self._client.foreign(error)
+            if self._guard.has_rung:
+                fault = self._client.fault(EngineError("timeout", self._deadline.reason))
         else:
             self._read += len(data)
             if self._read > BODY_BYTES:
@@ -321,6 +322,7 @@ class Exchange:
         raise fault from None
 
     def close(self) -> None:
+        self._guard.cancel()
         self._client.end(self._response)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
+import aiohttp
+
 from tokenmill.engine.http.clocks import Deadline
 
 #: A clock that runs out so many seconds late shows that this process stood still, not the node.
@@ -44,3 +46,39 @@ class Watch:
             return
         self._deadline.sleep(late + STANDSTILL)
         self._timer = self._loop.call_at(self._deadline.due, self._ring)
+
+
+class Guard:
+    """Ends the reading of a body once the deadline has passed.
+
+    It has one timer for the whole body and moves it when it rings, not with every token: that would cost more than
+    reading the token does.
+    """
+
+    __slots__ = ("_content", "_deadline", "_loop", "_timer", "has_rung")
+
+    def __init__(self, deadline: Deadline, content: aiohttp.StreamReader) -> None:
+        self.has_rung = False
+        self._deadline = deadline
+        self._content = content
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_at(deadline.due, self._ring)
+
+    def check(self) -> None:
+        """Follows a deadline that came nearer, as it does when the first token has come."""
+        if self._deadline.due < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline.due, self._ring)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        late = self._loop.time() - self._timer.when()
+        if late >= STANDSTILL:
+            self._deadline.sleep(late + STANDSTILL)
+        if self._deadline.due > self._loop.time():
+            self._timer = self._loop.call_at(self._deadline.due, self._ring)
+            return
+        self.has_rung = True
+        self._content.set_exception(TimeoutError())
