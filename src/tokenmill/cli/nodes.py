@@ -159,8 +159,8 @@ def check_command(
     answers at the same time and how fast (by short bursts of 16-token answers, at most about 3 times --most-slots
     requests), and which nodes are one server, share a host, or share a device.
 
-    With --together, nodes that may share a device are kept busy in turns, and the verdict is kept beside the runs, for
-    runs that are too short to measure.
+    What was measured is kept beside the runs, for 'tokenmill plan'. With --together, nodes that may share a device are
+    kept busy in turns, and the verdict is kept too, for runs that are too short to measure.
 
     \b
     Example:
@@ -170,8 +170,10 @@ def check_command(
     """
     from tokenmill.cli.node_table import show_report
     from tokenmill.driver.ask_nodes import Inquiry, ask_nodes
+    from tokenmill.driver.figures import keep_figures
     from tokenmill.driver.node_file import nodes_of
     from tokenmill.driver.options import Settings
+    from tokenmill.record.folder import runs_folder
 
     if chosen["together"] and chosen["no_ramp"]:
         raise UsageError("--together sends requests, as many at a time as the ramp finds; leave --no-ramp out")
@@ -179,15 +181,19 @@ def check_command(
     most = 0 if chosen["no_ramp"] else chosen["most_slots"]
     inquiry = Inquiry(model=chosen["model"], most=most, patience=chosen["timeout"])
     watch = _watch if sys.stderr.isatty() else lambda _: None
+    runs = runs_folder(runs_dir)
     report = ask_nodes(nodes, inquiry, watch)
+    try:
+        keep_figures(runs, report.figures)
+    except (OSError, UsageError) as error:  # what was measured is still worth telling
+        tell(printable(f"the figures could not be kept for 'tokenmill plan': {error}"))
+    facts = {"nodes": msgspec.to_builtins(report.nodes), "identity": msgspec.to_builtins(report.identity)}
+    shared = []
     if chosen["together"]:
         from tokenmill.driver.check_together import check_together
-        from tokenmill.record.folder import runs_folder
 
-        shared = check_together(nodes, report, inquiry, runs_folder(runs_dir), watch)
-        facts = msgspec.to_builtins(report) | {"together": msgspec.to_builtins(shared)}
-    else:
-        shared, facts = [], msgspec.to_builtins(report)
+        shared = check_together(nodes, report, inquiry, runs, watch)
+        facts["together"] = msgspec.to_builtins(shared)
     if as_json:
         say_json(facts)
     else:

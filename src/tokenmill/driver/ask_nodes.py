@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -18,10 +19,12 @@ from tokenmill.driver.witness import Seen, look
 from tokenmill.engine import Engine
 from tokenmill.engine.http.apart import run_apart
 from tokenmill.errors import EngineError, TokenmillError, UsageError
+from tokenmill.plan.figures import Figure, steps_of
 from tokenmill.plan.identity import Identity, Mark, Sighting, identify
 from tokenmill.plan.inventory import DEVICES
 from tokenmill.plan.ramp import Ramp, words
 from tokenmill.plan.url import Url, read_url
+from tokenmill.record.folder import versions
 from tokenmill.workload import Spec
 
 #: Seconds to wait for a connection.
@@ -69,11 +72,20 @@ class Place(Struct, frozen=True):
         return self.url is not None and self.seen.round_trip is not None
 
 
+class Asked(Struct, kw_only=True):
+    """What came of asking a node: `found` for people, and what figures are made from."""
+
+    found: Found
+    facts: EngineFacts | None = None
+    ramp: Ramp | None = None
+
+
 class Report(Struct, frozen=True, kw_only=True):
-    """All nodes in the order asked for, and how they belong together."""
+    """All nodes in the order asked for, how they belong together, and the figures that are worth keeping."""
 
     nodes: tuple[Found, ...]
     identity: Identity
+    figures: tuple[Figure, ...] = ()
 
 
 class Inquiry(Struct, frozen=True, kw_only=True):
@@ -98,23 +110,25 @@ def identity_of(nodes: Sequence[Node]) -> Identity:
 
     async def look() -> Identity:
         places = await _look_at(nodes, CONNECT)
-        return await _identity(places, [""] * len(nodes))
+        return identify(await _sightings(places, [""] * len(nodes)))
 
     return run_apart(look)
 
 
 async def _ask_all(nodes: Sequence[Node], inquiry: Inquiry, watch: Callable[[str], None]) -> Report:
     places = await _look_at(nodes, min(CONNECT, inquiry.patience))
-    found = []
+    asked = []
     for place in places:
         watch(place.node.name)
-        found.append(await _ask(place, inquiry))
-    identity = await _identity(places, [each.placement for each in found])
+        asked.append(await _ask(place, inquiry))
+    found = [each.found for each in asked]
+    sightings = await _sightings(places, [each.placement for each in found])
+    identity = identify(sightings)
     for each in found:
         each.host = identity.host_of(each.node).name
         each.device = identity.device_of(each.node).name
         each.same_server = identity.twins_of(each.node)
-    return Report(nodes=tuple(found), identity=identity)
+    return Report(nodes=tuple(found), identity=identity, figures=_figures(asked, sightings))
 
 
 async def _look_at(nodes: Sequence[Node], patience: float) -> list[Place]:
@@ -125,13 +139,40 @@ async def _look_at(nodes: Sequence[Node], patience: float) -> list[Place]:
     return [Place(*each) for each in zip(nodes, urls, seen, strict=True)]
 
 
-async def _identity(places: Sequence[Place], placements: Sequence[str]) -> Identity:
+def _figures(asked: Sequence[Asked], sightings: Sequence[Sighting]) -> tuple[Figure, ...]:
+    """Of nodes whose pace was measured, and of engines of this machine, which only runs measure."""
+    now, made = time.strftime("%Y-%m-%dT%H:%M:%S%z"), versions()
+    return tuple(
+        Figure(
+            node=each.found.node,
+            address=each.found.address,
+            engine=each.found.engine,
+            model=each.facts.model,
+            digest=each.facts.digest,
+            host=each.facts.host,
+            device=each.facts.device,
+            checked=now,
+            sighting=its,
+            version=each.facts.version,
+            context=each.facts.context,
+            slots=each.found.slots,
+            is_full=each.ramp is None or each.ramp.is_full,
+            first_token=each.found.first_token,
+            steps=steps_of(each.ramp.bursts) if each.ramp is not None else (),
+            versions=made,
+        )
+        for each, its in zip(asked, sightings, strict=True)
+        if each.facts is not None and not each.found.fault and each.found.slots is not None
+    )
+
+
+async def _sightings(places: Sequence[Place], placements: Sequence[str]) -> list[Sighting]:
     """Reads the marks after everything else, as requests move an expiry on."""
     marks: list[tuple[Mark, ...]] = [() for _ in places]
     reached = [place.node if place.is_reached else None for place in places]
     if any(reached):
         marks = await server_side().marks_of(reached)
-    return identify(map(sighting, places, placements, marks))
+    return list(map(sighting, places, placements, marks))
 
 
 def url_of(node: Node) -> Url | None:
@@ -148,30 +189,31 @@ def _looked(url: Url | None, patience: float) -> Seen:
     return Seen(is_here=True) if url is None else look(url, patience)
 
 
-async def _ask(place: Place, inquiry: Inquiry) -> Found:
+async def _ask(place: Place, inquiry: Inquiry) -> Asked:
     node, url, seen = place.node, place.url, place.seen
     address = f"{node.engine}:{node.target}" if url is None else str(url)
     found = Found(node=node.name, address=address, engine=node.engine, round_trip=seen.round_trip, fault=seen.fault)
+    asked = Asked(found=found)
     if found.fault:
-        return found
+        return asked
     try:
         async with asyncio.timeout(inquiry.patience):
             if url is None:
-                _tell(found, engine_of(node, inquiry).survey())
+                _tell(asked, engine_of(node, inquiry).survey())
                 found.slots_in_words = str(found.slots)
             else:
-                await _ask_server(node, url, found, inquiry)
+                await _ask_server(node, url, asked, inquiry)
     except TimeoutError:
         found.fault = f"it was not done in {inquiry.patience:g} s; raise --timeout if it is slow"
     except EngineError as error:
         found.fault = error.message
     except TokenmillError as error:
         found.fault = str(error)
-    return found
+    return asked
 
 
-async def _ask_server(node: Node, url: Url, found: Found, inquiry: Inquiry) -> None:
-    server = server_side()
+async def _ask_server(node: Node, url: Url, asked: Asked, inquiry: Inquiry) -> None:
+    server, found = server_side(), asked.found
     found.engine = await server.kind_of(node)
     found.models = await server.models_of(node, found.engine)
     wanted = node.model or inquiry.model
@@ -180,12 +222,12 @@ async def _ask_server(node: Node, url: Url, found: Found, inquiry: Inquiry) -> N
         return
     engine = engine_of(replace(node, engine=found.engine, target=str(url)), inquiry)
     if not inquiry.most:
-        _tell(found, await asyncio.to_thread(engine.survey))
+        _tell(asked, await asyncio.to_thread(engine.survey))
         found.slots = None
         return
     try:
-        _tell(found, await engine.open())
-        ramp = Ramp(inquiry.most)
+        _tell(asked, await engine.open())
+        asked.ramp = ramp = Ramp(inquiry.most)
         found.slots_in_words = "n/a"
         try:
             await ramped(engine, ramp)
@@ -210,7 +252,8 @@ def engine_of(node: Node, inquiry: Inquiry) -> Engine:
     return make_engine(node, Options(workload=Spec(source="")), settings)
 
 
-def _tell(found: Found, facts: EngineFacts) -> None:
+def _tell(asked: Asked, facts: EngineFacts) -> None:
+    found, asked.facts = asked.found, facts
     found.model, found.digest, found.version = facts.model, facts.digest, facts.version
     found.context, found.placement, found.slots = facts.context, facts.placement, facts.slots
     found.models = found.models or (facts.model,)
