@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tokenmill.cluster import Node
 from tokenmill.driver.options import Settings, make_strategy
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.sharing import Sharing
-from tokenmill.driver.verdicts import VERDICTS, Group, keep, known_of, read_verdicts, stored_of
+from tokenmill.driver.verdicts import VERDICTS, Group, keep, known_of, read_verdicts, stored_of, unlike
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import read_manifest
 from tokenmill.schedule.curve import Curve
@@ -107,6 +108,49 @@ def test_two_engines_of_one_address_stay_two(tmp_path: Path) -> None:
 
     assert found is not None
     assert found.nodes == (0, 1)
+
+
+def test_a_verdict_holds_for_the_slots_and_threads_it_was_measured_with(tmp_path: Path) -> None:
+    """What was found with one request on each node isn't used for sixteen; the run says so and measures by itself."""
+    session(tmp_path, MANY, ROOMY, slots=1)
+    today = time.strftime("%Y-%m-%d")
+
+    assert session(tmp_path, FEW, ROOMY, slots=1).startswith(f"stored on {today}: ")
+    assert session(tmp_path, FEW, ROOMY, slots=16) == (
+        f"not measured: run too short: using one; the verdict of {today} was measured with --slots 1, so not used"
+    )
+    assert session(tmp_path, FEW, ROOMY, slots=1, threads=2).endswith("with --slots 1, so not used")
+    assert session(tmp_path, FEW, ROOMY).endswith("with --slots 1, so not used")
+
+
+def test_threads_are_asked_of_this_machine_only(tmp_path: Path) -> None:
+    """A server's threads aren't ours to choose, so their number tells no two verdicts on it apart."""
+    served = [
+        Node(name=name, engine="openai", target=f"http://127.0.0.1:{port}") for name, port in (("a", 1), ("b", 2))
+    ]
+    groups = [
+        Sharing(nodes, Settings(strategy="auto", slots=4, threads=2), "d", tmp_path).groups for nodes in (NODES, served)
+    ]
+    assert [(group.slots, group.threads) for (group,) in groups] == [(4, 2), (4, None)]
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its verdicts don't say with how many slots they were measured, so no run uses them."""
+    keep(tmp_path, [stored_of(GROUP, BEST, {})])
+    old = [{name: value for name, value in each.items() if name not in ("slots", "threads")} for each in kept(tmp_path)]
+    (tmp_path / VERDICTS).write_text(json.dumps(old))
+
+    assert known_of(GROUP, read_verdicts(tmp_path)) is None
+    other = unlike(GROUP, read_verdicts(tmp_path))
+    assert other is not None
+    assert other.use_in_words == "with slots and threads that weren't kept"
+    keep(tmp_path, [stored_of(GROUP, BEST, {})])
+    assert known_of(GROUP, read_verdicts(tmp_path)) is not None
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / VERDICTS).read_text())
+    return found
 
 
 def test_a_broken_file_is_told(tmp_path: Path) -> None:

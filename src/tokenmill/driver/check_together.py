@@ -17,6 +17,7 @@ from tokenmill.driver.sharing import groups_of, titled
 from tokenmill.driver.verdicts import Group, keep, stored_of
 from tokenmill.engine import Engine
 from tokenmill.errors import EngineError, TokenmillError
+from tokenmill.plan.ramp import MOST
 from tokenmill.record.folder import versions
 from tokenmill.schedule.trial import Verdict
 
@@ -61,7 +62,7 @@ def _check(group: Group, nodes: Sequence[Node], found: Sequence[Found], inquiry:
         return Shared(nodes=names, words=f"{title}: not measured in {patience:g} s; raise --timeout if they are slow")
     except (EngineError, TokenmillError) as error:
         return Shared(nodes=names, words=f"{title}: not measured: {error}")
-    here = replace(group, nodes=tuple(range(len(nodes))))
+    here = replace(group, nodes=tuple(range(len(nodes))), slots=_asked(found, inquiry))
     its = {each.node: each.version for each in found if each.version}
     words = f"{title}: {verdict}"
     try:
@@ -77,6 +78,17 @@ def _check(group: Group, nodes: Sequence[Node], found: Sequence[Found], inquiry:
         low=verdict.low,
         high=verdict.high,
     )
+
+
+def _asked(found: Sequence[Found], inquiry: Inquiry) -> int | None:
+    """The number of requests that each node was held to, if the user held it to fewer than a check asks for by itself.
+
+    A verdict with all the slots that were found holds for runs that find them out themselves.
+    """
+    is_held = inquiry.most < MOST and any(
+        its.slots == inquiry.most and its.slots_in_words.endswith("+") for its in found
+    )
+    return inquiry.most if is_held else None
 
 
 async def _measured(nodes: Iterable[Node], found: Sequence[Found], inquiry: Inquiry) -> Verdict:

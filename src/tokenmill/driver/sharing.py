@@ -7,18 +7,21 @@ from pathlib import Path
 
 from tokenmill.cluster import Node
 from tokenmill.driver.ask_nodes import identity_of, url_of
-from tokenmill.driver.options import Settings
-from tokenmill.driver.verdicts import Group, keep, known_of, read_verdicts, stored_of
+from tokenmill.driver.options import SERVED, Settings
+from tokenmill.driver.verdicts import Group, keep, known_of, read_verdicts, stored_of, unlike
 from tokenmill.errors import UsageError
 from tokenmill.schedule.choose import trials_of
 from tokenmill.schedule.strategy import Strategy
 from tokenmill.schedule.trial import Verdict
 
 
-def groups_of(nodes: Sequence[Node], digest: str) -> list[Group]:
+def groups_of(
+    nodes: Sequence[Node], digest: str, *, slots: int | None = None, threads: int | None = None
+) -> list[Group]:
     """Nodes that may share a device, in groups of two or more; a node is in one group at most.
 
-    Looks at the nodes without asking them for text. `digest` is that of the model which they hold.
+    Looks at the nodes without asking them for text. `digest` is that of the model which they hold; `slots` and
+    `threads` are what is asked of each node. Threads are asked of engines of this machine only.
     """
     if len(nodes) < 2:
         return []
@@ -35,6 +38,8 @@ def groups_of(nodes: Sequence[Node], digest: str) -> list[Group]:
             host=identity.host_of(nodes[group[0]].name).name,
             device=", ".join(sorted({identity.device_of(nodes[number].name).name for number in group})),
             digest=digest,
+            slots=slots,
+            threads=threads if any(nodes[number].engine not in SERVED for number in group) else None,
         )
         for group in sorted(groups)
         if len(group) > 1
@@ -54,8 +59,8 @@ class Sharing:
         self._names = [node.name for node in nodes]
         self._runs = runs
         is_asked = settings.routing == "auto" and settings.together != "yes"
-        self.groups = groups_of(nodes, digest) if is_asked else []
-        kept = read_verdicts(runs) if self.groups else ()
+        self.groups = groups_of(nodes, digest, slots=settings.slots, threads=settings.threads) if is_asked else []
+        kept = self._kept = read_verdicts(runs) if self.groups else ()
         self.known = {group.nodes: verdict for group in self.groups if (verdict := known_of(group, kept)) is not None}
         if settings.together == "no":
             self.known = {group.nodes: _only_one(group, self.known.get(group.nodes)) for group in self.groups}
@@ -72,6 +77,8 @@ class Sharing:
             trial = trials[group.nodes]
             verdict = trial.verdict or trial.known
             words = str(verdict) if verdict is not None else "not measured: the run ended first"
+            if group.nodes not in self.known and (verdict is None or not verdict.is_measured):
+                words += self._unlike(group)
             if trial.contradiction:
                 gone.append(group)
                 words += f", {trial.contradiction}"
@@ -84,6 +91,11 @@ class Sharing:
             except (OSError, UsageError) as error:  # the answers count; a later run measures again
                 said.append(f"the verdict on shared devices could not be kept: {error}")
         return said
+
+    def _unlike(self, group: Group) -> str:
+        """That there is a verdict for another use of these nodes, which says nothing of this one."""
+        other = unlike(group, self._kept)
+        return "" if other is None else f"; the verdict of {other.date} was measured {other.use_in_words}, so not used"
 
     def _title(self, group: Group) -> str:
         return titled(self._names[node] for node in group.nodes)
