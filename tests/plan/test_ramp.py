@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenmill.plan.ramp import Burst, Ramp, Shot, words
+from tokenmill.plan.ramp import TAIL, Burst, Ramp, Shot, words
+
+#: How late the end of an answer of a second may be seen without overlapping with the next answer in its slot.
+LATEST = TAIL / (1 - TAIL)
 
 
 def burst(width: int, slots: int, first: float = 0.2, whole: float = 1.0, tokens: int = 16) -> Burst:
@@ -101,15 +106,38 @@ def test_pace_and_first_token_are_measured_on_the_way() -> None:
     assert ramp.pace == 64.0
 
 
+@given(st.integers(1, 40), st.integers(1, 64), st.floats(0.0, 0.9), st.floats(0.05, 30.0))
+def test_slots_are_found_exactly_whatever_there_are(slots: int, most: int, first: float, whole: float) -> None:
+    """With undisturbed times the ramp finds the slots, or as many as it sends, in twice as many requests as that."""
+    ramp = Ramp(most)
+    while ramp.width is not None:
+        ramp.add(burst(ramp.width, slots, first * whole, whole))
+
+    assert (ramp.slots, ramp.is_full) == (min(slots, most), slots < most)
+    assert max(each.width for each in ramp.bursts) <= min(2 * slots, most)
+
+
+@given(st.integers(1, 20), st.integers(1, 32), st.randoms(use_true_random=False))
+def test_late_ends_hide_no_slot_and_invent_none(slots: int, most: int, random: Random) -> None:
+    """Ends that reach the client late, by up to the part of an answer that the ramp leaves out, change no number."""
+    ramp = Ramp(most)
+    while ramp.width is not None:
+        calm = burst(ramp.width, slots, first=0.0)
+        late = (Shot(shot.first, shot.last + LATEST * random.random(), shot.tokens) for shot in calm.shots)
+        ramp.add(Burst(tuple(late)))
+
+    assert (ramp.slots, ramp.is_full) == (min(slots, most), slots < most)
+
+
 @given(st.integers(1, 20), st.floats(0.01, 0.9), st.randoms(use_true_random=False))
-def test_uneven_answers_never_show_more_slots_than_there_are(slots: int, spread: float, random: object) -> None:
+def test_uneven_answers_never_show_more_slots_than_there_are(slots: int, spread: float, random: Random) -> None:
     """However long each answer takes, no more are written at one moment than there are slots."""
     free = [0.0] * slots
     shots = []
     for _ in range(40):
         at = free.index(min(free))
         start = free[at]
-        free[at] = start + 1 + spread * random.random()  # type: ignore[attr-defined]
+        free[at] = start + 1 + spread * random.random()
         shots.append(Shot(start + 0.1, free[at], 16))
     found = Burst(tuple(shots)).overlap
     assert found <= slots
