@@ -50,7 +50,8 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     """What the user may decide about an engine; None leaves it to the engine.
 
     `dtype` is `fp32`, `bf16` or `fp64`; `kv_memory` is in bytes; `context` caps prompt and answer together, tokens.
-    `model` is the name by which a server that holds several is asked for one.
+    `model` is the name by which a server that holds several is asked for one. `raw`: prompts go to the model as they
+    stand, as `Request.raw` says of each, so the engine's own questions do too.
     """
 
     slots: int | None = None
@@ -60,3 +61,4 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     kv_memory: int | None = None
     context: int | None = None
     model: str | None = None
+    raw: bool = False

@@ -32,13 +32,17 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One unit of work. Exactly one of `prompt` and `messages` is given."""
+    """One unit of work. Exactly one of `prompt` and `messages` is given.
+
+    `raw`: the prompt goes to the model as it stands, without its chat template, and is continued.
+    """
 
     row: int
     custom_id: str
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     sampling: Sampling = Sampling()
+    raw: bool = False
 
 
 class Usage(Struct, frozen=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenmill.errors import InputFaults
+from tokenmill.errors import InputFaults, UsageError
 from tokenmill.request import Message, Sampling
 from tokenmill.workload import Reader, Spec
 from tokenmill.workload.faults import KEPT
@@ -68,13 +68,37 @@ def test_prompt_column_leaves_other_fields_to_the_user(tmp_path: Path) -> None:
 def test_batch_lines_are_recognised_and_read(tmp_path: Path) -> None:
     """A batch line gives its body's messages or prompt; neutral values of unsupported parameters pass."""
     body = {"prompt": "p", "n": 1, "stream": False, "logprobs": None, "user": "u", "response_format": {"type": "text"}}
-    rows = jsonl(line(), line(custom_id="b", url="/v1/completions", body=body))
+    plain = line(url="/v1/completions", body=body)
     for options in ({}, {"format": "openai"}):
-        spec = Spec(source=str(write(tmp_path, rows)), **options)
-        first, second = requests(spec, tmp_path)
+        (first,) = requests(Spec(source=str(write(tmp_path, jsonl(line()))), **options), tmp_path)
+        (second,) = requests(Spec(source=str(write(tmp_path, jsonl(plain))), **options), tmp_path)
         assert first.messages == (Message("user", "hi"),)
-        assert first.sampling.max_tokens == 5
-        assert second.prompt == "p"
+        assert (first.sampling.max_tokens, first.raw) == (5, False)
+        assert (second.prompt, second.raw) == ("p", True)
+
+
+def test_the_endpoint_is_one_for_all_rows(tmp_path: Path) -> None:
+    """A row that asks for a chat among completions is a fault, unless an option decides for all."""
+    plain = line(custom_id="b", url="/v1/completions", body={"prompt": "p"})
+    source = str(write(tmp_path, jsonl(plain, {"prompt": "q"})))
+
+    with pytest.raises(InputFaults, match="line 2: the rows before ask for completions, this one for chats; split"):
+        scanned(Spec(source=source), tmp_path)
+    for endpoint, is_raw in (("chat", False), ("completions", True)):
+        assert [each.raw for each in requests(Spec(source=source, endpoint=endpoint), tmp_path)] == [is_raw] * 2
+
+
+def test_a_completion_has_no_messages(tmp_path: Path) -> None:
+    """Messages, or a system message, don't go with prompts that reach the model as they stand."""
+    messages = str(write(tmp_path, jsonl({"messages": [{"role": "user", "content": "hi"}]})))
+    plain = str(write(tmp_path, jsonl(line(url="/v1/completions", body={"prompt": "p"})), "plain.jsonl"))
+
+    with pytest.raises(InputFaults, match="messages need a chat"):
+        scanned(Spec(source=messages, endpoint="completions"), tmp_path)
+    with pytest.raises(InputFaults, match="a completion, which has no system message"):
+        scanned(Spec(source=plain, system="Be brief."), tmp_path)
+    with pytest.raises(UsageError, match="a system message needs a chat"):
+        scanned(Spec(source=messages, endpoint="completions", system="Be brief."), tmp_path)
 
 
 def test_models_that_rows_ask_for_are_listed(tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ WORKLOAD_OPTIONS = stacked(
     click.option("--system", metavar="TEXT", help="A system message put before every prompt."),
     click.option("--limit", metavar="N", type=click.IntRange(1), help="Take only the first N rows."),
     click.option(
+        "--endpoint",
+        type=click.Choice(["chat", "completions"]),
+        help="chat (default): a prompt is a user's message; completions: it goes to the model as it stands.",
+    ),
+    click.option(
         "--bad-rows",
         type=click.Choice(["refuse", "fail"]),
         default="refuse",

@@ -103,6 +103,7 @@ def _options(source: str, chosen: dict[str, Any]) -> Options:
         id_column=chosen["id_column"],
         system=chosen["system"],
         limit=chosen["limit"],
+        endpoint=chosen["endpoint"],
         bad_rows=chosen["bad_rows"],
         sampling=answers.sampling,
     )

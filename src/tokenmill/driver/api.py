@@ -25,7 +25,7 @@ from tokenmill.workload import ROWS
 
 T = TypeVar("T")
 SAMPLING = tuple(Sampling.__struct_fields__)
-WORKLOAD = ("format", "prompt_column", "template", "id_column", "system", "limit", "bad_rows")
+WORKLOAD = ("format", "prompt_column", "template", "id_column", "system", "limit", "endpoint", "bad_rows")
 ANSWERS = ("dtype", "context", "seed")
 
 

@@ -127,6 +127,7 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
         kv_memory=settings.kv_memory,
         context=options.context,
         model=settings.model,
+        raw=options.workload.endpoint == "completions",
     )
     (point,) = [point for point in entry_points(group="tokenmill.engines") if point.name == node.engine][:1]
     try:

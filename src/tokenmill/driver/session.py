@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
@@ -73,7 +74,9 @@ class Outcome(Struct, kw_only=True):
 
 
 def options_of(manifest: Manifest) -> Options:
-    return msgspec.convert(manifest.options, Options)
+    """The options of a run, with the endpoint that its rows settled."""
+    options = msgspec.convert(manifest.options, Options)
+    return replace(options, workload=replace(options.workload, endpoint=manifest.input.endpoint))
 
 
 def settings_of(manifest: Manifest) -> Settings:

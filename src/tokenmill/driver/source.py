@@ -30,6 +30,7 @@ class Body(msgspec.Struct, frozen=True):
     prompt: str | None
     messages: tuple[Message, ...]
     sampling: Sampling
+    raw: bool = False
 
 
 class RowSource:
@@ -41,7 +42,8 @@ class RowSource:
         self._options = options
         self._follow = follow
         self._next_row = record.next_numbers()[0]
-        spec = replace(options.workload, template=None, prompt_column=None, id_column=None)
+        endpoint = reader.endpoint
+        spec = replace(options.workload, template=None, prompt_column=None, id_column=None, endpoint=endpoint)
         self._born = Layout(spec, "jsonl")
 
     def fetch(self, row: int) -> Request:
@@ -56,6 +58,7 @@ class RowSource:
                 prompt=body.prompt,
                 messages=body.messages,
                 sampling=body.sampling,
+                raw=body.raw,
             )
         sampling = request.sampling
         if sampling.temperature > 0 and sampling.seed is None:
@@ -82,7 +85,7 @@ class RowSource:
     def _birth(self, born: Row, parent: int, turn: int, role: str, derived: str, now: float) -> Birth:
         number, self._next_row = self._next_row, self._next_row + 1
         length = predict(born.asked, born.sampling.max_tokens)
-        body = msgspec.json.encode(Body(born.prompt, born.messages, born.sampling))
+        body = msgspec.json.encode(Body(born.prompt, born.messages, born.sampling, born.raw))
         values = (number, born.custom_id or derived, 0, 0, 0, length, 0, parent, turn, role, body)
         return Arrived(now, number, length, 0), ("request", values)
 

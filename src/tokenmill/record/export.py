@@ -110,18 +110,14 @@ def batch_line(result: Result, manifest: Manifest, timings: Callable[[int], list
     if result.text is None:
         line["error"] = {"code": result.kind, "message": result.message}
     else:
+        is_chat = manifest.input.endpoint == "chat"
+        said = {"message": {"role": "assistant", "content": result.text}} if is_chat else {"text": result.text}
         body = {
-            "id": f"chatcmpl-{digest}",
-            "object": "chat.completion",
+            "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{digest}",
+            "object": "chat.completion" if is_chat else "text_completion",
             "created": 0,
             "model": manifest.model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": result.text},
-                    "finish_reason": result.finish_reason,
-                }
-            ],
+            "choices": [{"index": 0, **said, "finish_reason": result.finish_reason}],
             "usage": {
                 "prompt_tokens": result.prompt_tokens,
                 "completion_tokens": result.output_tokens,

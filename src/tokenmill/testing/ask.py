@@ -33,6 +33,7 @@ class NativeBody(Struct):
     model: str = ""
     messages: list[Turn] | None = None
     prompt: str = ""
+    raw: bool | None = None
     system: str = ""
     stream: bool | None = True
     options: NativeOptions | None = None
@@ -68,7 +69,8 @@ class OpenAIBody(Struct):
 class Ask(Struct, kw_only=True):
     """What is asked: by which door, of which model, and within which limits.
 
-    `keep_words`: how much of the prompt the server really reads, once it has silently cut it.
+    `keep_words`: how much of the prompt the server really reads, once it has silently cut it. `raw`: the prompt goes to
+    the model as it stands.
     """
 
     api: Literal["ollama", "openai"]
@@ -81,6 +83,7 @@ class Ask(Struct, kw_only=True):
     include_usage: bool = False
     num_ctx: int | None = None
     keep_words: int | None = None
+    raw: bool = False
     truncate: bool = True
     shift: bool = True
     keep_alive: str | float | None = None
@@ -121,6 +124,7 @@ def read_native(body: bytes, *, chat: bool) -> Ask:
         max_tokens=None if limit is None or limit < 0 else limit,
         stop=marks(options.stop),
         num_ctx=options.num_ctx,
+        raw=bool(asked.raw) and not chat,
         truncate=asked.truncate is not False,
         shift=asked.shift is not False,
         keep_alive=asked.keep_alive,
@@ -155,6 +159,7 @@ def read_openai(body: bytes, *, chat: bool) -> Ask:
         model=asked.model,
         prompt=prompt[0] if isinstance(prompt, list) else prompt or "",
         stream=bool(asked.stream),
+        raw=not chat,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         stop=marks(asked.stop),
         include_usage=asked.stream_options is not None and asked.stream_options.include_usage,

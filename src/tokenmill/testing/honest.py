@@ -54,4 +54,6 @@ class Honest:
             stop=ask.stop,
         )
         prompt = None if messages else ask.prompt
-        return Request(row=row, custom_id=f"request-{row}", prompt=prompt, messages=messages, sampling=sampling)
+        return Request(
+            row=row, custom_id=f"request-{row}", prompt=prompt, messages=messages, sampling=sampling, raw=ask.raw
+        )

@@ -7,6 +7,7 @@ from tokenmill.workload.options import CHECKS, UNSUPPORTED, check_supported, mis
 
 #: Endpoints, and the field of the body that each needs.
 URLS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
+COMPLETIONS = "/v1/completions"
 _OUTER = frozenset({"custom_id", "method", "url", "body"})
 _BODY = frozenset({*CHECKS, "model", "messages", "prompt"})
 #: Fields that name who asks or how it is stored; they don't shape the answer.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -27,7 +28,7 @@ class Input(Struct, frozen=True, kw_only=True):
 
     `source` is the file the user named (None for standard input, built-ins and Python rows), `data` the one that
     rows are read from: the same file, or the spool. `kind` says how its rows look, `unit` what rows are counted in
-    (`line` or `row`), `models` are the first few model names that rows ask for.
+    (`line` or `row`), `models` are the first few model names that rows ask for, `endpoint` is what all rows ask for.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Input(Struct, frozen=True, kw_only=True):
     data: FileState
     rows: int
     models: tuple[str, ...] = ()
+    endpoint: Literal["chat", "completions"] = "chat"
 
     @property
     def sha256(self) -> str:

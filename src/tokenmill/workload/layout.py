@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tokenmill.errors import UsageError
 from tokenmill.request import Message, Sampling
-from tokenmill.workload.batch_line import batch_body, is_batch_line
+from tokenmill.workload.batch_line import COMPLETIONS, batch_body, is_batch_line
 from tokenmill.workload.faults import RowFault, shown
 from tokenmill.workload.messages import read_messages, with_system
 from tokenmill.workload.options import KNOWN, UNSUPPORTED, check_supported, misspelt, read_options
@@ -31,13 +31,17 @@ _REMEMBERED = 10_000
 
 
 class Row(Struct, frozen=True, gc=False):
-    """One row as it will be asked; `custom_id` and `model` are None where the row gives none."""
+    """One row as it will be asked; `custom_id` and `model` are None where the row gives none.
+
+    `raw`: its prompt goes to the model as it stands.
+    """
 
     custom_id: str | None
     prompt: str | None
     messages: tuple[Message, ...]
     sampling: Sampling
     model: str | None = None
+    raw: bool = False
 
     @property
     def asked(self) -> str:
@@ -90,17 +94,21 @@ class Layout:
     def row(self, fields: dict[str, object], custom_id: str | None) -> Row:
         """The row as a request; raises `RowFault`."""
         if self._batch and (self.kind == "openai" or is_batch_line(fields)):
-            return self._asked(custom_id, batch_body(fields))
+            return self._asked(custom_id, batch_body(fields), fields["url"] == COMPLETIONS)
         if self._own:
             prompt = self._own_prompt(fields)
             sampling = read_options(fields, self.spec.sampling, lenient=self._lenient, data=self._data)
-            return self._row(custom_id, prompt, sampling, None)
+            return self._row(custom_id, prompt, sampling, None, self._is_raw(False))
         for name in fields:
             if name not in self._harmless:
                 self._judge(name, fields[name])
-        return self._asked(custom_id, fields)
+        return self._asked(custom_id, fields, False)
 
-    def _asked(self, custom_id: str | None, body: dict[str, object]) -> Row:
+    def _is_raw(self, by_row: bool) -> bool:
+        """Whether the prompt goes to the model as it stands: as the option says, else as the row itself does."""
+        return by_row if self.spec.endpoint is None else self.spec.endpoint == "completions"
+
+    def _asked(self, custom_id: str | None, body: dict[str, object], by_row: bool) -> Row:
         sampling = read_options(body, self.spec.sampling, lenient=self._lenient, data=self._data)
         model = body.get("model")
         if model is not None and not isinstance(model, str):
@@ -109,7 +117,9 @@ class Layout:
         if messages is None:
             if prompt is None:
                 raise RowFault(f"prompt is missing; the row has {_names(body)}; name another with --prompt-column")
-            return self._row(custom_id, prompt, sampling, model)
+            return self._row(custom_id, prompt, sampling, model, self._is_raw(by_row))
+        if self._is_raw(by_row):
+            raise RowFault("messages need a chat; give a prompt, or use the endpoint chat")
         if prompt is not None:
             raise RowFault("both prompt and messages are given; keep one")
         turns = with_system(read_messages(messages), self.spec.system)
@@ -117,7 +127,7 @@ class Layout:
             raise RowFault("a message holds a NUL character; remove it")
         return Row(custom_id, None, turns, sampling, model)
 
-    def _row(self, custom_id: str | None, prompt: object, sampling: Sampling, model: str | None) -> Row:
+    def _row(self, custom_id: str | None, prompt: object, sampling: Sampling, model: str | None, raw: bool) -> Row:
         if not isinstance(prompt, str):
             raise RowFault(f"{self.spec.prompt_column or 'prompt'} must be a string, not {shown(prompt)}")
         if not prompt or prompt.isspace():
@@ -125,7 +135,9 @@ class Layout:
         if "\0" in prompt:
             raise RowFault("the prompt holds a NUL character; remove it")
         if self.spec.system is None:
-            return Row(custom_id, prompt, (), sampling, model)
+            return Row(custom_id, prompt, (), sampling, model, raw)
+        if raw:
+            raise RowFault("the url asks for a completion, which has no system message; leave out the system message")
         turns = (Message("system", self.spec.system), Message("user", prompt))
         return Row(custom_id, None, turns, sampling, model)
 

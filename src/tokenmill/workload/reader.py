@@ -6,6 +6,8 @@ import os
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
+
 from tokenmill.request import Request
 from tokenmill.workload.faults import RowFault, shown
 from tokenmill.workload.input import Input, InputChanged
@@ -21,8 +23,9 @@ class Reader:
     """
 
     def __init__(self, spec: Spec, source: Input) -> None:
-        self._layout = Layout(settle(spec), source.kind)
+        self._layout = Layout(settle(replace(spec, endpoint=source.endpoint)), source.kind)
         self._unit = source.unit
+        self.endpoint = source.endpoint
         self._path = source.data.path
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -40,7 +43,12 @@ class Reader:
         if own_id is not None and own_id != custom_id:
             raise self._changed(line, f"it has custom_id {shown(own_id)} and had {shown(custom_id)}")
         return Request(
-            row=row, custom_id=custom_id, prompt=found.prompt, messages=found.messages, sampling=found.sampling
+            row=row,
+            custom_id=custom_id,
+            prompt=found.prompt,
+            messages=found.messages,
+            sampling=found.sampling,
+            raw=found.raw,
         )
 
     def fields(self, offset: int, length: int, line: int) -> dict[str, object]:

@@ -74,6 +74,7 @@ class Scan:
                 data=data,
                 rows=survey.rows,
                 models=tuple(sorted(survey.models)),
+                endpoint="completions" if survey.raw else "chat",
             )
         finally:
             feed.close()
@@ -103,6 +104,7 @@ class _Survey:
         self._prefixes = Prefixes()
         self.rows = 0
         self.models: set[str] = set()
+        self.raw: bool | None = None
 
     def entries(self) -> Iterator[Entry]:
         """Entries of all rows up to the limit; raises `InputFaults` at the end."""
@@ -127,6 +129,7 @@ class _Survey:
                 fields = self._layout.fields(data, offset)
                 custom_id = self._layout.custom_id(fields)
                 row = self._layout.row(fields, custom_id)
+                self._check_endpoint(row)
             except RowFault as fault:
                 text = str(fault)
         name = custom_id or f"row-{self.rows + 1}"
@@ -137,6 +140,17 @@ class _Survey:
             return Entry(self.rows, name, line, offset, len(data), predicted, group)
         self._faults.add(f"{self._feed.unit} {line}: {text}")
         return Entry(self.rows, name, line, offset, len(data), 1.0, 0, text)
+
+    def _check_endpoint(self, row: Row) -> None:
+        """One run has one endpoint, as a batch of OpenAI's has; the first row decides where no option does."""
+        if self.raw is None:
+            self.raw = row.raw
+        if row.raw != self.raw:
+            other = ("chats", "completions") if row.raw else ("completions", "chats")
+            raise RowFault(
+                f"the rows before ask for {other[0]}, this one for {other[1]}; split the file, or choose one "
+                "with --endpoint"
+            )
 
     def _foresee(self, row: Row) -> tuple[float, int]:
         if row.model is not None and len(self.models) < MAX_MODELS:

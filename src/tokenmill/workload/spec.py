@@ -18,6 +18,7 @@ from tokenmill.workload.options import read_options
 ROWS = "<rows>"
 STDIN = "-"
 
+Endpoint = Literal["chat", "completions"]
 FORMATS = ("txt", "jsonl", "openai", "csv", "parquet")
 SUFFIXES = {
     ".txt": "txt",
@@ -36,7 +37,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     `source` is a path, `-` for standard input, `<rows>` for Python rows, or a built-in name; a built-in wins over a
     file of the same name, so such a file is written with `./`. `format` None goes by suffix, then by content.
     `sampling` holds the defaults: a row's own options win. `system` is put in front of every row that has no system
-    message of its own.
+    message of its own. `endpoint`: whether prompts are a user's messages (`chat`) or go to the model as they stand
+    (`completions`); None leaves it to the url of batch lines, and is `chat` without one.
     """
 
     source: str
@@ -46,6 +48,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     id_column: str | None = None
     system: str | None = None
     limit: int | None = None
+    endpoint: Endpoint | None = None
     sampling: Sampling = Sampling()
     bad_rows: Literal["refuse", "fail"] = "refuse"
 
@@ -85,6 +88,10 @@ def _check(spec: Spec) -> None:
         raise UsageError(
             "both a template and a prompt column are given; a template can use the column, so give only it"
         )
+    if spec.endpoint not in (None, "chat", "completions"):
+        raise UsageError(f"endpoint {spec.endpoint!r} is not known; known: chat, completions")
+    if spec.endpoint == "completions" and spec.system is not None:
+        raise UsageError("a system message needs a chat; leave out the system message, or use the endpoint chat")
     if spec.format == "openai" and (spec.template is not None or spec.prompt_column is not None):
         raise UsageError("OpenAI batch lines hold their prompt in body; leave out the template and the prompt column")
     if builtin.is_builtin(spec.source) and spec.format is not None:

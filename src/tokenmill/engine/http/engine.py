@@ -61,6 +61,7 @@ class ServerEngine:
         self._base = self._address
         self._client: Client | None = None
         self._model: Model | None = None
+        self._probe = replace(PROBE, raw=options.raw)
         self._fingerprint = ""
         self._answered = False
 
@@ -101,7 +102,7 @@ class ServerEngine:
         """One token from the model that the run began with."""
         await self._recognise()
         came = False
-        async with aclosing(self.generate(PROBE)) as parts:
+        async with aclosing(self.generate(self._probe)) as parts:
             async for part in parts:
                 came = came or isinstance(part, Chunk) or part.usage.output_tokens > 0
         if not came:

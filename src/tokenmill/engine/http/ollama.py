@@ -1,4 +1,5 @@
-"""Ollama's own API: model and digest from its lists, one pinned context, answers from `/api/chat`.
+"""Ollama's own API: model and digest from its lists, one pinned context, answers from `/api/chat`, and from
+`/api/generate` where the prompt goes to the model as it stands.
 
 Ollama cuts an over-long prompt silently, and loads the model again when a request asks for another context. So
 every request says `truncate: false` and `shift: false`, and all of a run ask for the same `num_ctx`: the user's, else
@@ -81,13 +82,13 @@ class Ollama:
             options["stop"] = sampling.stop
         body = {
             "model": model.name,
-            "messages": messages_of(request),
+            **({"prompt": request.prompt, "raw": True} if request.raw else {"messages": messages_of(request)}),
             "stream": True,
             "truncate": False,
             "shift": False,
             "options": options,
         }
-        return "/api/chat", msgspec.json.encode(body)
+        return "/api/generate" if request.raw else "/api/chat", msgspec.json.encode(body)
 
     def reader(self, request: Request, model: Model) -> OllamaReader:
         return OllamaReader(request, model.context)

@@ -27,9 +27,14 @@ class Words(Struct):
 
 
 class Line(Struct):
-    """One line of the stream. Counts and durations (nanoseconds) are in the last."""
+    """One line of the stream; `response` in place of a message where there is no chat.
+
+    Counts and durations (nanoseconds) are in the last.
+    """
 
     message: Words | None = None
+    response: str | None = None
+    thinking: str | None = None
     done: bool = False
     done_reason: str | None = None
     error: Any = None
@@ -99,6 +104,8 @@ class OllamaReader:
         if self._last is not None:
             raise EngineError("transient", "the node sent more after the end of its answer")
         words = line.message
+        if words is None and (line.response or line.thinking):
+            words = Words(content=line.response, thinking=line.thinking)
         if words is not None:
             if words.content:
                 self._has_content = True

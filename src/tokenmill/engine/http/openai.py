@@ -1,4 +1,5 @@
-"""OpenAI's API, as many servers speak it: the model from `/models`, answers from `/chat/completions`.
+"""OpenAI's API, as many servers speak it: the model from `/models`, answers from `/chat/completions`, and from
+`/completions` where the prompt goes to the model as it stands.
 
 The API tells nothing of the weights. The digest is therefore one of the API and the model's name: two nodes that
 give one name to different weights, or to different quantisations of them, can't be told apart by it.
@@ -20,7 +21,7 @@ from tokenmill.engine.http.prompt import messages_of, seed_of
 from tokenmill.errors import EngineError, UsageError
 from tokenmill.request import Request
 
-CHAT = "/chat/completions"
+CHAT, PLAIN = "/chat/completions", "/completions"
 #: What nodes answer that keep no list of models, or fail to make one, as `transformers serve` does without a cache.
 LISTLESS = (404, 405, 500, 501)
 
@@ -33,6 +34,7 @@ class OpenAI:
         self._context = options.context
         self._limit = "max_completion_tokens" if origin == OPENAI_ORIGIN else "max_tokens"
         self._listed: list[str] | None = None
+        self._raw = options.raw
 
     async def find(self, client: Client) -> Model:
         found = await self._models(client)
@@ -53,10 +55,12 @@ class OpenAI:
     async def load(self, client: Client, model: Model, seconds: float) -> Model:
         """A model that the node doesn't list is asked for one token: some list nothing, or other names."""
         if self._listed is not None and model.name not in self._listed:
-            messages = [{"role": "user", "content": "Hello"}]
-            body = {"model": model.name, "messages": messages, self._limit: 1, "stream": False}
+            asked: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], self._limit: 1}
+            if self._raw:
+                asked = {"prompt": "Hello", "max_tokens": 1}
+            body = {"model": model.name, "stream": False} | asked
             try:
-                await client.tell(CHAT, msgspec.json.encode(body), seconds)
+                await client.tell(PLAIN if self._raw else CHAT, msgspec.json.encode(body), seconds)
             except EngineError as error:
                 if error.kind not in ("misconfigured", "refused"):
                     raise
@@ -68,7 +72,7 @@ class OpenAI:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": model.name,
-            "messages": messages_of(request),
+            **({"prompt": request.prompt} if request.raw else {"messages": messages_of(request)}),
             "stream": True,
             "stream_options": {"include_usage": True},
             "temperature": sampling.temperature,
@@ -79,10 +83,10 @@ class OpenAI:
         if sampling.top_k:
             body["top_k"] = sampling.top_k
         if sampling.max_tokens is not None:
-            body[self._limit] = sampling.max_tokens
+            body["max_tokens" if request.raw else self._limit] = sampling.max_tokens
         if sampling.stop:
             body["stop"] = sampling.stop
-        return CHAT, msgspec.json.encode(body)
+        return PLAIN if request.raw else CHAT, msgspec.json.encode(body)
 
     def reader(self, request: Request, model: Model) -> OpenAIReader:
         return OpenAIReader(request, model.context)

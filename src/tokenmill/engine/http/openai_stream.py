@@ -1,4 +1,4 @@
-"""Chat completions of OpenAI's API as they come: chunks of server-sent events, or one object. Pure."""
+"""Completions of OpenAI's API, of chats and plain, as they come: server-sent events, or one object. Pure."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Delta(Struct):
 
 
 class Choice(Struct):
-    """`delta` in a stream, `message` in a single object."""
+    """`delta` in a stream, `message` in a single object; `text` is all that a plain completion has, in either."""
 
     index: int = 0
+    text: str | None = None
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
@@ -148,6 +149,8 @@ class OpenAIReader:
 
     def _take(self, choice: Choice, texts: list[str]) -> None:
         delta = choice.delta or choice.message
+        if choice.text:
+            delta = Delta(content=choice.text)
         if delta is not None:
             content = delta.content
             if content:

@@ -108,10 +108,11 @@ class ModelFolder:
         """The prompt's tokens; never none.
 
         With a chat template a bare prompt is a user's message, and the template alone decides on special tokens.
-        Without one it is continued as it stands, with the special tokens the tokenizer adds.
+        Without one, or if the request asks for it, it is continued as it stands, with the special tokens the tokenizer
+        adds.
         """
         messages = request.messages or (Message("user", request.prompt or ""),)
-        if self.template is not None:
+        if self.template is not None and not request.raw:
             tokens = self.tokenizer.encode(self.template.render(messages), add_special=False)
         elif request.messages:
             raise NoChatTemplate(
