@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from tokenmill.request import RateSeen
+from tokenmill.request import RateSeen, Usage
 
 #: Failure classes. The first group may succeed on another attempt, the second can't. The third says nothing of the row:
 #: the node could not be reached, was busy, or can't serve this run at all. It costs the row no attempt.
@@ -111,7 +111,8 @@ class Failed(Struct, frozen=True):
     """An attempt ended without an answer; `kind` is one of FAILURE_KINDS.
 
     `retry_after`: seconds for which the node asked to be left alone, None if it didn't. `node_at_fault`: the strategy
-    that watches the nodes found that this one fails whatever it is sent, so the row shouldn't pay.
+    that watches the nodes found that this one fails whatever it is sent, so the row shouldn't pay. `used`: tokens that
+    the attempt cost all the same, as far as is known; None if nobody can say.
     """
 
     time: float
@@ -122,15 +123,17 @@ class Failed(Struct, frozen=True):
     message: str = ""
     retry_after: float | None = None
     node_at_fault: bool = False
+    used: Usage | None = None
 
 
 class Cancelled(Struct, frozen=True):
-    """An attempt was ended by us; the row is as if it had not been sent."""
+    """An attempt was ended by us; the row is as if it had not been sent. `used` as in `Failed`."""
 
     time: float
     row: int
     node: int
     lease: int
+    used: Usage | None = None
 
 
 class NodeUp(Struct, frozen=True):
@@ -248,7 +251,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """One try of one request as the record keeps it; what the report is computed from.
 
     `outcome` is `answered`, `failed`, `cancelled` or `lost` (in flight when the driver died). `session` counts the
-    starts of the run (0 for the first), as each has its own clock.
+    starts of the run (0 for the first), as each has its own clock. The tokens of an attempt without an answer are what
+    it is likely to have cost.
     """
 
     row: int

@@ -67,7 +67,8 @@ def _story(attempt: Attempt, node: str, message: str) -> str:
     if attempt.first_token is not None:
         parts.append(f"first token after {attempt.first_token - attempt.dispatched:.3f} s")
     if attempt.output_tokens:
-        parts.append(f"{attempt.prompt_tokens} prompt and {attempt.output_tokens} output tokens")
+        about = "" if attempt.outcome == "answered" else "about "
+        parts.append(f"{about}{attempt.prompt_tokens} prompt and {attempt.output_tokens} output tokens")
     if attempt.width_max:
         parts.append(f"batch width mean {attempt.width_mean:.1f}, most {attempt.width_max}")
     if attempt.kind:

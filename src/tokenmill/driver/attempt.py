@@ -1,4 +1,9 @@
-"""One try of one request: consume what the engine yields, measure it, and end with an answer or an `EngineError`."""
+"""One try of one request: consume what the engine yields, measure it, and end with an answer or an `EngineError`.
+
+An attempt without an answer may cost as much as one with it: the server read the prompt, and wrote until we left. What
+is known of that is the usage, if the answer came to its end and was not accepted. Else it is estimated: the prompt by
+its length, and a token for each chunk that came. Only a request that the node turned away costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,23 @@ from typing import cast
 
 from tokenmill.clock import Clock
 from tokenmill.engine import Engine
+from tokenmill.engine.http.prompt import estimate
 from tokenmill.errors import EngineError
-from tokenmill.event import Answer
-from tokenmill.request import Chunk, Completion, Request
+from tokenmill.event import NODE_KINDS, Answer, Cancelled, Failed, Finished
+from tokenmill.request import Chunk, Completion, Request, Usage
+
+#: What a request costs that was never sent, or was turned away.
+NOTHING = Usage(0, 0)
+#: Failures by which a node turns a request away, if they come before any text.
+REFUSALS = (*NODE_KINDS, "too_long", "refused")
 
 
 class Meter:
-    """Running sums over the chunks of one answer, so that tokens never become events."""
+    """Running sums over the chunks of one answer, so that tokens never become events.
+
+    `begun` is called with the time of the first text, `paced` with time and number of chunks at 2 of them and at each
+    doubling.
+    """
 
     __slots__ = (
         "begun",
@@ -25,7 +40,9 @@ class Meter:
         "last",
         "paced",
         "pieces",
+        "request",
         "tokens",
+        "usage",
         "weighted",
         "width_max",
     )
@@ -37,6 +54,8 @@ class Meter:
         self.last = 0.0
         self.itl_sum = self.itl_max = 0.0
         self.chunks = self.tokens = self.weighted = self.width_max = 0
+        self.request: Request | None = None  # once it was handed to the engine
+        self.usage: Usage | None = None  # once the engine has told it
 
     def add(self, chunk: Chunk, now: float) -> None:
         if self.first is None:
@@ -58,7 +77,17 @@ class Meter:
             self.width_max = chunk.step_width
         self.pieces.append(chunk.text)
 
+    def cost(self, error: EngineError | None = None) -> Usage:
+        """What the attempt has cost so far; `error` is what ended it, None if we did."""
+        if self.usage is not None:
+            return self.usage
+        is_refused = error is not None and (error.status is not None or error.kind in REFUSALS)
+        if self.request is None or (is_refused and not self.chunks):
+            return NOTHING
+        return Usage(estimate(self.request), self.tokens)
+
     def answer(self, end: Completion) -> Answer:
+        self.usage = end.usage
         return Answer(
             text="".join(self.pieces),
             finish_reason=end.finish_reason,
@@ -75,22 +104,20 @@ class Meter:
         )
 
 
-async def attempt(
-    engine: Engine,
-    request: Request,
-    clock: Clock,
-    begun: Callable[[float], None],
-    paced: Callable[[float, int], None],
-) -> Answer:
-    """Runs one request to its end; leaving early, by error or cancellation, closes the engine's stream.
+def used_by(event: Finished | Failed | Cancelled) -> Usage | None:
+    """What an attempt cost, however it ended."""
+    if isinstance(event, Finished):
+        return Usage(event.answer.prompt_tokens, event.answer.output_tokens)
+    return event.used
 
-    `begun` is called with the time of the first text, `paced` with time and number of chunks at 2 of them and at each
-    doubling.
+
+async def attempt(engine: Engine, request: Request, clock: Clock, meter: Meter) -> Answer:
+    """Runs one request to its end; leaving early, by error or cancellation, closes the engine's stream.
 
     Raises:
         EngineError: the engine failed the request, or its stream ended without a completion.
     """
-    meter = Meter(begun, paced)
+    meter.request = request
     parts = cast(AsyncGenerator[Chunk | Completion, None], engine.generate(request))
     async with aclosing(parts):
         async for part in parts:

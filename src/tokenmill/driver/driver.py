@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tokenmill.clock import Clock
 from tokenmill.driver.acceptance import Acceptance, accept
-from tokenmill.driver.attempt import attempt
+from tokenmill.driver.attempt import NOTHING, Meter, attempt, used_by
 from tokenmill.driver.flights import Flights, InFlight
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.station import Station
@@ -143,7 +143,7 @@ class Driver:
         self._stopping = self.progress.stopping = True
         while self._unsent:
             _, flight = self._unsent.popleft()
-            self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease))
+            self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease, NOTHING))
         self._grace = self._loop.call_later(grace, self._cancel_all)
         self._signal.set()
 
@@ -155,7 +155,7 @@ class Driver:
             _, flight = self._unsent.popleft()
             station = self._stations[flight.node]
             if flight.is_void or not station.is_up:
-                self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease))
+                self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease, NOTHING))
                 continue
             flight.task = self._spawn(self._attempt(station, flight))
 
@@ -211,16 +211,17 @@ class Driver:
         self.progress.running -= 1
         kind: str | None = None
         if flight.is_void:
-            event, kind = Cancelled(event.time, flight.row, flight.node, flight.lease), "cancelled"
-            self._writer.ended(flight.attempt, "cancelled", event.time, "hedge", "another attempt answered first")
+            used, kind = used_by(event), "cancelled"
+            event = Cancelled(event.time, flight.row, flight.node, flight.lease, used)
+            self._writer.ended(flight.attempt, kind, event.time, "hedge", "another attempt answered first", used)
         elif isinstance(event, Finished):
             self._record_answer(event, flight)
         elif isinstance(event, Cancelled):
             kind = "cancelled"
-            self._writer.ended(flight.attempt, kind, event.time)
+            self._writer.ended(flight.attempt, kind, event.time, used=event.used)
         else:
             kind = event.kind
-            self._writer.ended(flight.attempt, "failed", event.time, kind, event.message)
+            self._writer.ended(flight.attempt, "failed", event.time, kind, event.message, event.used)
         self._stations.ended(self._stations[flight.node], kind)
         return event
 
@@ -286,13 +287,15 @@ class Driver:
         def paced(now: float, chunks: int) -> None:
             self._emit(Paced(now, row, node, lease, chunks))
 
+        meter = Meter(begun, paced)
         try:
             request = self._source.fetch(row)
-            answer = accept(await attempt(station.engine, request, self._clock, begun, paced), self._acceptance)
+            answer = accept(await attempt(station.engine, request, self._clock, meter), self._acceptance)
         except EngineError as error:
-            self._emit(Failed(self._clock.now(), row, node, lease, error.kind, error.message, error.retry_after))
+            now, used = self._clock.now(), meter.cost(error)
+            self._emit(Failed(now, row, node, lease, error.kind, error.message, error.retry_after, used=used))
         except asyncio.CancelledError:
-            self._emit(Cancelled(self._clock.now(), row, node, lease))
+            self._emit(Cancelled(self._clock.now(), row, node, lease, meter.cost()))
         else:
             self._emit(Finished(self._clock.now(), row, node, lease, answer))
 

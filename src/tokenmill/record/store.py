@@ -16,6 +16,7 @@ from msgspec import Struct
 from tokenmill.cluster import EngineFacts
 from tokenmill.errors import StorageError, UsageError
 from tokenmill.event import Attempt
+from tokenmill.footprint import Footprint
 from tokenmill.record import schema
 from tokenmill.record.atomic import sync_folder
 from tokenmill.record.writer import STATEMENTS, connect, open_log
@@ -162,6 +163,11 @@ class Record:
             os.close(descriptor)
         sync_folder(self.path.parent)
 
+    def longest(self) -> int | None:
+        """The unfinished row with most bytes in the input; None if none is unfinished."""
+        found = self._connection.execute(f"SELECT row, max(length) {_UNFINISHED}").fetchone()
+        return None if found is None or found[0] is None else int(found[0])
+
     def recover(self) -> int:
         """Marks attempts that were in flight when the driver died as lost; returns how many."""
         lost = self._connection.execute("UPDATE attempt SET outcome = 'lost' WHERE outcome IS NULL").rowcount
@@ -235,11 +241,18 @@ class Record:
         ).fetchone()
         return numbers[0], numbers[1], numbers[2]
 
-    def tokens(self) -> tuple[int, int, int]:
-        """Tokens read and written for answers, and the number of answers."""
-        query = "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(output_tokens), 0), count(*) FROM answer"
-        read, written, answers = self._connection.execute(query).fetchone()
-        return read, written, answers
+    def tokens(self) -> tuple[int, int, int, int, int]:
+        """Tokens read and written for answers, the number of answers, and tokens read and written without one.
+
+        What was in flight when the driver was killed is taken to have cost as much as a mean answer.
+        """
+        sums = "coalesce(sum(prompt_tokens), 0), coalesce(sum(output_tokens), 0), count(*)"
+        read, written, answers = self._connection.execute(f"SELECT {sums} FROM answer").fetchone()
+        query = f"SELECT {sums}, coalesce(sum(outcome = 'lost'), 0) FROM attempt WHERE outcome <> 'answered'"
+        vain_read, vain_written, _, lost = self._connection.execute(query).fetchone()
+        if answers:
+            vain_read, vain_written = vain_read + lost * read // answers, vain_written + lost * written // answers
+        return read, written, answers, vain_read, vain_written
 
     def counts(self) -> Counts:
         (rows,) = self._connection.execute("SELECT count(*) FROM request").fetchone()
@@ -289,6 +302,10 @@ class Record:
     def result_of(self, row: int) -> Result:
         return _result(self._connection.execute(f"{_RESULT} WHERE request.row = ?", (row,)).fetchone())
 
+    def failed_rows(self) -> dict[str, int]:
+        """The first row of each class of failure."""
+        return dict(self._connection.execute("SELECT kind, min(row) FROM failure GROUP BY kind"))
+
     def unsent(self) -> int:
         """Rows that failed before anything was sent."""
         query = "SELECT count(*) FROM failure WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.row = failure.row)"
@@ -323,6 +340,12 @@ class Record:
         rows = self._connection.execute("SELECT session, number, name, facts FROM node ORDER BY session, number")
         decode = msgspec.json.Decoder(EngineFacts).decode
         return [(session, number, name, decode(facts)) for session, number, name, facts in rows]
+
+    def footprints(self) -> dict[int, Footprint]:
+        """What each session took of its machine, by number; one that ended at once, or is older, has none."""
+        decode = msgspec.json.Decoder(Footprint).decode
+        rows = self._connection.execute("SELECT session, facts FROM footprint ORDER BY session")
+        return {session: decode(facts) for session, facts in rows}
 
     def spans(self) -> list[tuple[int, int, str, float, float | None]]:
         """(session, node, kind, start, finish) of intervals such as `load` and `up`."""

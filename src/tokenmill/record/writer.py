@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tokenmill.errors import StorageError
 from tokenmill.event import Answer
+from tokenmill.request import Usage
 
 FOLD_AFTER = 32 << 20
 
@@ -36,8 +37,12 @@ STATEMENTS = {
         " itl_sum = ?, itl_max = ?, chunks = ?, width_mean = ?, width_max = ? WHERE id = ?"
     ),
     "answer": "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?)",
-    "ended": "UPDATE attempt SET outcome = ?, finished = ?, kind = ?, message = ? WHERE id = ?",
+    "ended": (
+        "UPDATE attempt SET outcome = ?, finished = ?, kind = ?, message = ?, prompt_tokens = ?, output_tokens = ?"
+        " WHERE id = ?"
+    ),
     "failure": "INSERT INTO failure VALUES (?, ?, ?, ?)",
+    "footprint": "INSERT OR REPLACE INTO footprint VALUES (?, ?)",
     "session_ended": "UPDATE session SET ended = ?, outcome = ? WHERE number = ?",
 }
 
@@ -46,7 +51,8 @@ class Writer:
     """Takes events in order and puts them into the record.
 
     `on_written` and `on_committed` are called from the threads with the number of the last entry that got there,
-    `on_error` once with the error after which nothing more is written.
+    `on_error` once with the error after which nothing more is written, and `before_close` by who closes this, for the
+    last that there is to put here.
     """
 
     def __init__(
@@ -57,10 +63,12 @@ class Writer:
         on_written: Callable[[int], None],
         on_committed: Callable[[int], None],
         on_error: Callable[[StorageError], None],
+        before_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._full = durability == "full"
         self._on_written, self._on_committed, self._on_error = on_written, on_committed, on_error
+        self._before_close = before_close
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._queue: list[tuple[str, Parameters]] = []
@@ -108,15 +116,19 @@ class Writer:
         said = (row, attempt, answer.text, answer.finish_reason, answer.prompt_tokens, answer.output_tokens, flags)
         return self.put(("answered", measured), ("answer", said), *more)
 
-    def ended(self, attempt: int, outcome: str, time: float, kind: str = "", message: str = "") -> int:
-        """Records an attempt without an answer: `failed` or `cancelled`."""
-        return self.put(("ended", (outcome, time, kind, message, attempt)))
+    def ended(
+        self, attempt: int, outcome: str, time: float, kind: str = "", message: str = "", used: Usage | None = None
+    ) -> int:
+        """Records an attempt without an answer: `failed` or `cancelled`, and what it cost all the same."""
+        read, written = (used.prompt_tokens, used.output_tokens) if used is not None else (None, None)
+        return self.put(("ended", (outcome, time, kind, message, read, written, attempt)))
 
     def set_aside(self, row: int, attempt: int | None, kind: str, reason: str) -> int:
         return self.put(("failure", (row, attempt, kind, reason)))
 
     def close(self) -> None:
         """Writes and syncs what is queued, folds the log into the database and ends the threads."""
+        self._before_close()
         self._closing = True
         self._work.set()
         for thread in self._threads:

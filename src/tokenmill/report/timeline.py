@@ -32,10 +32,23 @@ class Timeline:
     come first served: an engine with look-ahead is sent more than it has slots for. `wrote` is where its output began:
     the first token of a streamed answer, else `started`, because nothing more is known then. `streamed` is 1 where the
     output came in pieces, so that reading the prompt and writing can be told apart. `gap` is the mean time
-    between the chunks of the attempt, NaN for fewer than two.
+    between the chunks of the attempt, NaN for fewer than two. `width` is the mean batch width of the passes that made
+    it, 0 if the engine doesn't say.
     """
 
-    COLUMNS = ("row", "node", "outcome", "dispatched", "finished", "first", "prompt", "output", "chunks", "gap")
+    COLUMNS = (
+        "row",
+        "node",
+        "outcome",
+        "dispatched",
+        "finished",
+        "first",
+        "prompt",
+        "output",
+        "chunks",
+        "gap",
+        "width",
+    )
 
     def __init__(self, facts: RunFacts) -> None:
         self.facts = facts
@@ -49,6 +62,7 @@ class Timeline:
         self.output = array("i")
         self.chunks = array("i")
         self.gap = array("d")
+        self.width = array("f")
         self.started = array("d")
         self.wrote = array("d")
         self.streamed = bytearray()
@@ -120,7 +134,8 @@ def _read(timeline: Timeline, attempts: Iterable[Attempt]) -> None:
     last = len(sessions) - 1
     shifts = [begin - session.start for begin, session in zip(timeline.begins, sessions, strict=True)]
     for attempt in attempts:
-        session, output = attempt.session, attempt.output_tokens
+        session, is_answer = attempt.session, attempt.outcome == "answered"
+        output = attempt.output_tokens if is_answer else 0  # others may be estimated, and no pace is made of guesses
         start, end = sessions[session].start, sessions[session].end
         ended = end if attempt.outcome == "lost" else attempt.finished
         if session != last:
@@ -135,12 +150,13 @@ def _read(timeline: Timeline, attempts: Iterable[Attempt]) -> None:
         timeline.dispatched.append(sent + shift)
         timeline.finished.append(ended + shift)
         timeline.first.append(math.nan if first is None else min(max(first, sent), ended) + shift)
-        timeline.prompt.append(attempt.prompt_tokens)
+        timeline.prompt.append(attempt.prompt_tokens if is_answer else 0)
         timeline.output.append(output)
         timeline.chunks.append(attempt.chunks)
+        timeline.width.append(attempt.width_mean)
         gaps = attempt.chunks - 1
         timeline.gap.append(attempt.itl_sum / gaps if gaps > 0 else math.nan)
-        if gaps > 0 and attempt.outcome == "answered":
+        if gaps > 0 and is_answer:
             timeline.itl_sum += attempt.itl_sum
             timeline.itl_gaps += gaps
             timeline.itl_max = max(timeline.itl_max, attempt.itl_max)

@@ -2,7 +2,8 @@
 
 What is in flight will be paid for too. So the run stops when what was spent, and what the requests in flight are
 likely to cost, reach the budget; what still arrives is kept. A budget is therefore exceeded only by as much as the
-last answers differ from the mean.
+last answers differ from the mean. An attempt that brought no answer is paid for as well: it failed after the server
+had read and written, or another attempt answered first.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Budget(Struct, frozen=True, kw_only=True):
 
 
 class Spent(Struct):
-    """Tokens read and written, over all sessions of the run, and the answers they bought."""
+    """Tokens read and written, over all sessions of the run, the answers they bought, and those that bought none."""
 
     read: int = 0
     written: int = 0
     answers: int = 0
+    vain_read: int = 0
+    vain_written: int = 0
 
 
 class Budgeted:
@@ -53,6 +56,9 @@ class Budgeted:
             self._spent.read += event.answer.prompt_tokens
             self._spent.written += event.answer.output_tokens
             self._spent.answers += 1
+        elif isinstance(event, Failed | Cancelled) and event.used is not None:
+            self._spent.vain_read += event.used.prompt_tokens
+            self._spent.vain_written += event.used.output_tokens
         actions: list[Action] = []
         for action in self.inner.on_event(event):
             if isinstance(action, Dispatch):
@@ -69,10 +75,12 @@ class Budgeted:
         """Why one request more would be too much; empty if it wouldn't."""
         spent, budget = self._spent, self._budget
         expected = (len(self._running) + 1) / spent.answers if spent.answers else 0.0
-        tokens = spent.read + spent.written
-        if budget.tokens is not None and tokens * (1 + expected) > budget.tokens:
+        price = expected * (spent.read + spent.written)
+        tokens = spent.read + spent.written + spent.vain_read + spent.vain_written
+        if budget.tokens is not None and tokens + price > budget.tokens:
             return f"the budget of {budget.tokens} tokens is nearly spent ({tokens} so far); raise --budget-tokens"
-        cost = budget.price(spent.read, spent.written)
-        if budget.cost is not None and cost * (1 + expected) > budget.cost:
+        price = expected * budget.price(spent.read, spent.written)
+        cost = budget.price(spent.read + spent.vain_read, spent.written + spent.vain_written)
+        if budget.cost is not None and cost + price > budget.cost:
             return f"the budget of {budget.cost:g} is nearly spent ({cost:.4g} so far); raise --budget-cost"
         return ""

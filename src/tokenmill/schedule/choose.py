@@ -38,7 +38,7 @@ _BUILDERS: dict[str, Callable[[str], Strategy]] = {
     "pull": lambda order: Pull(_QUEUES[order]()),
     "auto": lambda order: Limited(Pull(Prefixed(_QUEUES[order]))),
     "prefix": lambda order: Pull(Prefixed(_QUEUES[order])),
-    "least-loaded": lambda order: Pull(_QUEUES[order]()),  # what `pull` does, under the name by which some look for it
+    "least-loaded": lambda order: Pull(_QUEUES[order](), by_pace=False),
     "priority": lambda order: Pull(_QUEUES[order](), by_priority),
     "gpu-first": lambda order: Pull(_QUEUES[order](), by_gpu),
 }
@@ -84,11 +84,11 @@ def make(
     shared = [group for group in groups if len(group) > 1]
     if strategy == "auto" and shared:
         inner = Together(inner, shared, known=known)
-    if rates is not None:
-        inner = Rated(inner, rates)
     supervised: Strategy = Supervisor(inner, policy, seed)
     if hedge is not None:
         supervised = Hedged(supervised, hedge)  # inside the fleet, so that no second attempt goes to a node that rests
+    if rates is not None:
+        supervised = Rated(supervised, rates)
     return Fleet(supervised, nodes, seed=seed, names=names)
 
 

@@ -3,9 +3,12 @@
 Each node has two token buckets (a bucket fills steadily and is emptied by what is sent; see for instance RFC 2697's
 single rate marker). They hold a tenth of a minute's worth, because servers measure over windows shorter than a minute
 and answer a burst with 429. A request pays for one request at once and for the tokens that it is expected to take;
-when its answer comes, the difference is settled. What a server's headers say of its limits (`RateSeen`) corrects ours.
+when it ends, the difference is settled, also if it brought no answer: what a server wrote before an attempt failed, or
+for one that another attempt outran, counts there all the same. What a server's headers say of its limits (`RateSeen`)
+corrects ours.
 
-`Rated` is a `Strategy` around another, which it tells with `Resized` how many requests a node may have in flight.
+`Rated` is a `Strategy` around another, which it tells with `Resized` how many requests a node may have in flight. It
+goes outside of all that sends requests, second attempts and suspects among them, so that each is charged where it runs.
 """
 
 from __future__ import annotations
@@ -187,6 +190,8 @@ class Rated:
                 here.tokens.take(used - charged, event.time)
             if here is not None and event.answer.rate is not None:
                 self._correct(here, event.answer.rate, event.time)
+        elif here is not None and charged is not None and event.used is not None:
+            here.tokens.take(event.used.prompt_tokens + event.used.output_tokens - charged, event.time)
         if here is not None and charged is not None:
             here.busy -= 1
             self._touched.add(event.node)
