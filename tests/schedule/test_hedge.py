@@ -18,6 +18,7 @@ from tokenmill.event import (
 from tokenmill.schedule.hedge import Hedged, HedgePolicy
 from tokenmill.schedule.order import FileOrder
 from tokenmill.schedule.pull import Pull
+from tokenmill.schedule.supervisor import Supervisor
 
 A, B = 0, 1
 POLICY = HedgePolicy(quantile=0.95, budget=1.0, least=4, window=10)
@@ -64,6 +65,25 @@ def test_nothing_is_hedged_while_rows_wait() -> None:
     strategy = at_the_tail()
     actions = play(strategy, Arrived(2.95, 6), Arrived(2.95, 7), Woke(9.0))
     assert actions == [[Dispatch(6, A)], [], []]
+
+
+def test_a_row_that_failed_and_rests_does_not_wait_for_a_place() -> None:
+    """A back-off at the end of the run keeps no straggler from its second attempt."""
+    strategy = Hedged(Supervisor(Pull(FileOrder())), POLICY)
+    play(strategy, *(Arrived(0.0, row) for row in range(6)), NodeUp(0.0, A, 1), NodeUp(0.0, B, 1))
+    play(strategy, done(1.0, 0, A), done(1.0, 1, B), done(2.0, 2, A), done(2.0, 3, B))
+    strategy.on_event(Failed(2.9, 4, A, 1, "transient"))
+
+    assert Dispatch(5, A) in strategy.on_event(done(2.91, 99, A)) + strategy.on_event(Woke(3.1))
+
+
+def test_the_quickest_node_gets_the_second_attempt() -> None:
+    """Of the nodes with a free place, it goes to the one whose answers came soonest."""
+    strategy = Hedged(Pull(FileOrder()), POLICY)
+    play(strategy, *(Arrived(0.0, row) for row in range(6)), *(NodeUp(0.0, node, 1) for node in (A, B, 2)))
+    play(strategy, done(1.0, 2, 2), done(1.9, 3, 2), done(2.0, 1, B), done(2.8, 4, 2), done(3.0, 0, A))
+
+    assert sent(strategy, Woke(9.0)) == [Dispatch(5, 2)]
 
 
 def test_the_first_answer_wins_and_the_loser_keeps_its_place_until_it_ended() -> None:

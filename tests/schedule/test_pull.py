@@ -27,6 +27,23 @@ def test_rows_go_to_the_least_loaded_node() -> None:
     assert nodes == [0, 1, 1, 0, 1, 1]
 
 
+def test_the_last_rows_go_where_they_end_soonest() -> None:
+    """When more places are free than rows wait, the node whose answers came quickest is next; then the others."""
+    strategy = Pull(FileOrder())
+    play(strategy, *arrive(0, 1), up(0), up(1), finished(1, 1, time=1.0), finished(0, 0, time=4.0))
+
+    assert [sent(each) for each in play(strategy, *arrive(2, 3, time=5.0))] == [[(2, 1)], [(3, 0)]]
+
+
+def test_a_quick_node_is_not_loaded_beyond_its_slots() -> None:
+    """A slow node with a free slot is better than a wait in the queue of the quick one."""
+    strategy = Pull(FileOrder())
+    play(strategy, *arrive(0, 1), up(0, look_ahead=4), up(1, look_ahead=4))
+    play(strategy, finished(1, 1, time=1.0), finished(0, 0, time=40.0))
+
+    assert [sent(each) for each in play(strategy, *arrive(2, 3, time=50.0))] == [[(2, 1)], [(3, 0)]]
+
+
 def test_a_single_node_is_filled_to_its_look_ahead() -> None:
     """A node alone gets slots + look_ahead rows, down to the last."""
     actions = play(Pull(FileOrder()), *arrive(*range(4)), up(0, slots=2, look_ahead=2))
@@ -129,7 +146,7 @@ def test_nodes_with_a_gpu_go_first() -> None:
     assert {attempt.node for attempt in late.attempts} == {1}
 
 
-@pytest.mark.parametrize("strategy", ["pull", "priority", "auto"])
+@pytest.mark.parametrize("strategy", ["least-loaded", "priority"])
 def test_ranks_survive_the_layers(strategy: str) -> None:
     """What a node is known to be reaches the strategy inside, however many layers are around it, also after a rest."""
     fleet = make(strategy, rates=RateLimits(requests=1e6))

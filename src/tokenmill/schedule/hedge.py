@@ -38,6 +38,8 @@ from tokenmill.event import (
 from tokenmill.schedule.strategy import Strategy
 
 Ended = Finished | Failed | Cancelled
+#: How much of a node's pace one answer changes.
+SMOOTHING = 1 / 8
 
 
 class HedgePolicy(Struct, frozen=True, kw_only=True):
@@ -55,13 +57,17 @@ class HedgePolicy(Struct, frozen=True, kw_only=True):
 
 
 class _Node:
-    """`slots` as the driver said; `own` of them are taken by attempts that the inner strategy doesn't know of."""
+    """`slots` as the driver said; `own` of them are taken by attempts that the inner strategy doesn't know of.
 
-    __slots__ = ("busy", "look_ahead", "own", "slots")
+    `pace` are seconds per expected token of its last answers, 0 before the first.
+    """
+
+    __slots__ = ("busy", "look_ahead", "own", "pace", "slots")
 
     def __init__(self, slots: int, look_ahead: int) -> None:
         self.slots, self.look_ahead = slots, look_ahead
         self.busy = self.own = 0
+        self.pace = 0.0
 
 
 class _Leg:
@@ -109,6 +115,7 @@ class Hedged:
         self._paces = Paces(self._policy.window)
         self._lengths: dict[int, float] = {}  # rows without a final word
         self._legs: dict[int, _Leg] = {}
+        self._resting: set[int] = set()  # rows that failed and wait out their back-off, not for a place
         self._losers: set[tuple[int, int]] = set()  # (row, node) of attempts that came second
         self._nodes: dict[int, _Node] = {}
         self._answered = self._predicted = self._spent = 0.0  # tokens; `_predicted`: of the answered rows
@@ -143,7 +150,7 @@ class Hedged:
                 if isinstance(event, Woke):
                     self._armed = None
                 self._forward(event)
-        if self._legs and len(self._legs) == len(self._lengths):  # nothing waits
+        if self._legs and len(self._legs) + len(self._resting) == len(self._lengths):  # nothing waits
             self._hedge_the_late()
         return self._actions
 
@@ -151,9 +158,11 @@ class Hedged:
         for action in self.inner.on_event(event):
             if isinstance(action, Dispatch):
                 self._legs[action.row] = _Leg(action.node, self._now)
+                self._resting.discard(action.row)
                 self._take(action.node, 1)
             elif isinstance(action, SetAside):
                 self._lengths.pop(action.row, None)
+                self._resting.discard(action.row)
             self._actions.append(action)
 
     def _take(self, node: int, count: int) -> None:
@@ -215,6 +224,8 @@ class Hedged:
     def _leave(self, event: Ended, leg: _Leg) -> None:
         """The inner strategy hears of the end as if it had come from the node it chose, which didn't crash, however."""
         del self._legs[event.row]
+        if isinstance(event, Failed):
+            self._resting.add(event.row)
         if event.node != leg.node:
             event = msgspec.structs.replace(event, node=leg.node)
             if isinstance(event, Failed) and event.kind == "crash":
@@ -225,7 +236,10 @@ class Hedged:
         self._answered += max(1, answer.output_tokens)
         self._predicted += max(1.0, self._lengths.get(row, 1.0))
         if leg.hedge is None:
-            self._paces.add((self._now - leg.since) / max(1.0, self._lengths.get(row, 1.0)))
+            pace = (self._now - leg.since) / max(1.0, self._lengths.get(row, 1.0))
+            self._paces.add(pace)
+            if (here := self._nodes.get(leg.node)) is not None:
+                here.pace += (pace - here.pace) * (SMOOTHING if here.pace else 1)
 
     # Stragglers
 
@@ -249,13 +263,13 @@ class Hedged:
         if self._spent and self._spent + cost > self._policy.budget * self._answered:
             return
         free = [
-            (here.busy / here.slots, number)
+            (here.pace * (1 + here.busy / here.slots), here.busy / here.slots, number)
             for number, here in self._nodes.items()
             if number != leg.node and here.busy < here.slots
         ]
         if not free:
             return
-        _, leg.hedge = min(free)
+        *_, leg.hedge = min(free)
         leg.spent = True
         self._spent += cost
         self._take(leg.hedge, 1)

@@ -10,13 +10,17 @@ from tokenmill.schedule.order import Order
 
 
 class _Station:
-    """A node as `Pull` sees it: `places` are its slots and its look-ahead, 0 while it has no slots."""
+    """A node as `Pull` sees it: `places` are its slots and its look-ahead, 0 while it has no slots.
 
-    __slots__ = ("busy", "places", "rank", "slots")
+    `pace` are seconds per output token of its last answers, 0 before the first.
+    """
+
+    __slots__ = ("busy", "pace", "places", "rank", "slots")
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self.slots = self.places = self.busy = 0
+        self.pace = 0.0
 
     def resize(self, slots: int, look_ahead: int) -> None:
         self.slots = slots
@@ -25,11 +29,17 @@ class _Station:
     @property
     def turn(self) -> _Turn:
         """The smaller is served first. With all slots taken, a further row has to wait inside the node."""
-        return (self.busy >= self.slots, self.rank, self.busy / max(self.slots, 1))
+        load = self.busy / max(self.slots, 1)
+        return (self.busy >= self.slots, self.rank, self.pace * (1 + load), load)
+
+    def answered(self, pace: float) -> None:
+        self.pace += (pace - self.pace) * (SMOOTHING if self.pace else 1)
 
 
-#: Whether its slots are taken, its rank, its load.
-_Turn = tuple[bool, int, float]
+#: How much of the pace one answer changes.
+SMOOTHING = 1 / 8
+#: Whether its slots are taken, its rank, how long a row would take there, its load.
+_Turn = tuple[bool, int, float, float]
 
 
 def by_load(up: NodeUp) -> int:  # noqa: ARG001 - one signature for all ranks of nodes
@@ -48,18 +58,20 @@ def by_gpu(up: NodeUp) -> int:
 
 
 class Pull:
-    """Every row goes to the least loaded node (the lowest number among equals) that has a place free.
+    """Every row goes to the quickest node that has a place free: by the pace of its last answers, and its load.
 
-    Nodes of a lower rank, if they are ranked, go first whatever their load. Free slots come before look-ahead,
-    wherever they are. With several nodes up, rows are queued ahead only while more wait than there are slots: the last
+    Which node it is matters only while places are left over; so the last rows go where they end soonest. Without
+    `by_pace`, and before the first answers, the least loaded is next (the lowest number among equals). Nodes of a lower
+    rank, if they are ranked, go first whatever their pace. Free slots come before look-ahead, wherever they are. With several nodes up, rows are queued ahead only while more wait than there are slots: the last
     ones stay here, for whichever node is free first.
     """
 
-    def __init__(self, order: Order, rank: Callable[[NodeUp], int] = by_load) -> None:
+    def __init__(self, order: Order, rank: Callable[[NodeUp], int] = by_load, *, by_pace: bool = True) -> None:
         self._waiting = order
         self._rank = rank
+        self._by_pace = by_pace
         self._stations: dict[int, _Station] = {}
-        self._running: dict[int, tuple[int, _Station]] = {}
+        self._running: dict[int, tuple[int, _Station, float]] = {}  # with the time of its dispatch
         self._open: list[tuple[_Turn, int]] = []  # (turn, node); void when the node's turn is another by now
         self._kept_back = 0
         self._returning: dict[int, Arrived] = {}  # rows that arrived again before their attempt has ended
@@ -72,7 +84,7 @@ class Pull:
                 self._waiting.push(row, length, group)
             case Finished(row=row, answer=answer):
                 self._waiting.ended(row, answer.output_tokens)
-                self._free(row)
+                self._free(row, event)
             case Failed(row=row) | Cancelled(row=row):
                 self._waiting.ended(row, None)
                 self._free(row)
@@ -85,15 +97,17 @@ class Pull:
             case NodeLost(node=node):
                 self._stations.pop(node, None)
                 self._keep_back()
-        return self._fill() if self._open and self._waiting else []
+        return self._fill(event.time) if self._open and self._waiting else []
 
-    def _free(self, row: int) -> None:
+    def _free(self, row: int, end: Finished | None = None) -> None:
         """Frees the row's place. That of a lost node enters a turn which no station has, or which is true anyway."""
         if again := self._returning.pop(row, None):
             self._waiting.push(row, again.length, again.group)
-        node, station = self._running.pop(row, (0, None))
+        node, station, since = self._running.pop(row, (0, None, 0.0))
         if station is not None:
             station.busy -= 1
+            if end is not None and self._by_pace:
+                station.answered((end.time - since) / max(1, end.answer.output_tokens))
             self._list(node, station)
 
     def _resize(self, event: NodeUp | Resized) -> None:
@@ -115,7 +129,7 @@ class Pull:
             self._open = [(here.turn, number) for number, here in free if here.busy < here.places]
             heapify(self._open)
 
-    def _fill(self) -> list[Action]:
+    def _fill(self, time: float) -> list[Action]:
         actions: list[Action] = []
         while self._open and self._waiting:
             turn, node = self._open[0]
@@ -128,7 +142,7 @@ class Pull:
             heappop(self._open)
             row = self._waiting.pop(node)
             station.busy += 1
-            self._running[row] = (node, station)
+            self._running[row] = (node, station, time)
             actions.append(Dispatch(row, node))
             if station.busy < station.places:
                 heappush(self._open, (station.turn, node))
