@@ -80,10 +80,10 @@ def test_a_row_that_failed_and_rests_does_not_wait_for_a_place() -> None:
 def test_the_quickest_node_gets_the_second_attempt() -> None:
     """Of the nodes with a free place, it goes to the one whose answers came soonest."""
     strategy = Hedged(Pull(FileOrder()), POLICY)
-    play(strategy, *(Arrived(0.0, row) for row in range(6)), *(NodeUp(0.0, node, 1) for node in (A, B, 2)))
-    play(strategy, done(1.0, 2, 2), done(1.9, 3, 2), done(2.0, 1, B), done(2.8, 4, 2), done(3.0, 0, A))
+    play(strategy, *(Arrived(0.0, row) for row in range(7)), *(NodeUp(0.0, node, 1) for node in (A, B, 2)))
+    play(strategy, done(0.5, 2, 2), done(0.9, 3, 2), done(1.2, 0, A), done(1.3, 1, B), done(1.4, 4, 2), done(2.0, 5, A))
 
-    assert sent(strategy, Woke(9.0)) == [Dispatch(5, 2)]
+    assert sent(strategy, Woke(9.0)) == [Dispatch(6, 2)]
 
 
 def test_the_first_answer_wins_and_the_loser_keeps_its_place_until_it_ended() -> None:

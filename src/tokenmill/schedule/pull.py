@@ -62,8 +62,9 @@ class Pull:
 
     Which node it is matters only while places are left over; so the last rows go where they end soonest. Without
     `by_pace`, and before the first answers, the least loaded is next (the lowest number among equals). Nodes of a lower
-    rank, if they are ranked, go first whatever their pace. Free slots come before look-ahead, wherever they are. With several nodes up, rows are queued ahead only while more wait than there are slots: the last
-    ones stay here, for whichever node is free first.
+    rank, if they are ranked, go first whatever their pace. Free slots come before look-ahead, wherever they are. With
+    several nodes up, rows are queued ahead only while more wait than there are slots: the last ones stay here, for
+    whichever node is free first.
     """
 
     def __init__(self, order: Order, rank: Callable[[NodeUp], int] = by_load, *, by_pace: bool = True) -> None:
