@@ -9,10 +9,10 @@ from __future__ import annotations
 import textwrap
 from itertools import pairwise
 
-from tokenmill.report.audit import Series
 from tokenmill.report.bound import Bound, DeviceRates
 from tokenmill.report.causes import NAMES, Causes
 from tokenmill.report.certificate import Certificate
+from tokenmill.report.flow import Series
 from tokenmill.report.measure import Measure, Spread
 from tokenmill.report.numbers import NONE, figure, measure, seconds
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
-
 from msgspec import Struct
 
 from tokenmill.report.bound import WIDTH_MEASURED
+from tokenmill.report.flow import POINTS, Series, level
 from tokenmill.report.measure import Measure
 from tokenmill.report.rates import Work
 from tokenmill.report.states import States
@@ -23,15 +22,6 @@ TRUE_BATCH_WIDTH = 1.5
 
 #: Work counts as waiting if for this share of the time some other row was in flight or could have been sent.
 COMPANY = 0.5
-
-POINTS = 200
-
-
-class Series(Struct, frozen=True):
-    """Means over consecutive steps of `step` seconds, from the start of the run."""
-
-    step: float
-    values: tuple[float, ...]
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -71,20 +61,7 @@ def audit(timeline: Timeline, wrote: Work, states: States) -> Audit:
 
 def in_flight(timeline: Timeline, points: int = POINTS) -> Series:
     """Requests in flight over time: exact means over `points` equal steps of the makespan."""
-    if not len(timeline) or timeline.makespan <= 0:
-        return Series(0.0, ())
-    step = timeline.makespan / points
-    whole, part = array("d", bytes(8 * (points + 1))), array("d", bytes(8 * points))
-    for times, sign in ((timeline.dispatched, 1.0), (timeline.finished, -1.0)):
-        for time in times:
-            place = min(int(time / step), points - 1)
-            part[place] += sign * ((place + 1) - time / step)
-            whole[place + 1] += sign
-    values, level = [], 0.0
-    for place in range(points):
-        level += whole[place]
-        values.append(round(max(0.0, level + part[place]), 6))
-    return Series(step, tuple(values))
+    return level(timeline.dispatched, timeline.finished, timeline.makespan, points=points)
 
 
 def _verdict(timeline: Timeline, overlap: float, width: float | None, company: float) -> tuple[str, str]:

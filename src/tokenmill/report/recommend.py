@@ -253,7 +253,7 @@ def _limit(seen: Seen) -> Iterator[Advice]:
     ratio, binding = seen.bound.ratio.value, seen.bound.binding
     if ratio is None or ratio < CLOSE:
         return
-    evidence = (f"ran at {ratio:.2f} of the bound, which is set by {_BINDING[binding][0]}",)
+    evidence = (f"the run came to {ratio:.2f} of the bound, which is set by {_BINDING[binding][0]}",)
     yield Advice(name=f"limit-{binding}", text=_BINDING[binding][1], evidence=evidence)
 
 
