@@ -26,6 +26,7 @@ COMMANDS = {
     "report": ("tokenmill.cli.report", "Show the certificate of a run."),
     "explain": ("tokenmill.cli.explain", "Tell the whole story of one request."),
     "runs": ("tokenmill.cli.runs", "List or delete runs."),
+    "plan": ("tokenmill.cli.plan", "Predict what more nodes would bring."),
     "nodes": ("tokenmill.cli.nodes", "Keep servers under names; say what they are and share."),
 }
 

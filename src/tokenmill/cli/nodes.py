@@ -172,12 +172,12 @@ def check_command(
     from tokenmill.driver.ask_nodes import Inquiry, ask_nodes
     from tokenmill.driver.figures import keep_figures
     from tokenmill.driver.node_file import nodes_of
-    from tokenmill.driver.options import Settings
+    from tokenmill.driver.options import Settings, settled_node
     from tokenmill.record.folder import runs_folder
 
     if chosen["together"] and chosen["no_ramp"]:
         raise UsageError("--together sends requests, as many at a time as the ramp finds; leave --no-ramp out")
-    nodes = nodes_of(Settings(nodes=names or ("all",), nodes_file=nodes_file))
+    nodes = nodes_of(Settings(nodes=tuple(map(settled_node, names)) or ("all",), nodes_file=nodes_file))
     most = 0 if chosen["no_ramp"] else chosen["most_slots"]
     inquiry = Inquiry(model=chosen["model"], most=most, patience=chosen["timeout"])
     watch = _watch if sys.stderr.isatty() else lambda _: None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenmill.plan.identity import Sighting
 from tokenmill.plan.ramp import TAIL, Burst
@@ -104,6 +105,13 @@ def speed_of(figure: Figure) -> Speed | None:
         return None
     serial, coherence = fit(figure.steps, alone)
     return Speed(slots=figure.slots, alone=alone, serial=serial, coherence=coherence, first_token=figure.first_token)
+
+
+def wider(figure: Figure, width: float, decode: float) -> Figure:
+    """The figure with what a run showed that had more requests there than the check: `decode` tokens per second."""
+    slots = round(width)
+    steps = [step for step in figure.steps if step.running < slots]
+    return replace(figure, slots=slots, steps=(*steps, Step(slots, decode / width)))
 
 
 def speed_from_runs(slots: int, single_stream: float, decode: float, width: float) -> Speed | None:
