@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tokenmill.event import Action, Answer, Arrived, Dispatch, Event, Finished, NodeUp, Stop
+from tokenmill.event import Action, Answer, Arrived, Cancelled, Dispatch, Event, Failed, Finished, NodeUp, Stop
+from tokenmill.request import Usage
 from tokenmill.schedule.budget import Budget, Budgeted, Spent
 from tokenmill.schedule.order import FileOrder
 from tokenmill.schedule.pull import Pull
@@ -49,6 +50,38 @@ def test_earlier_sessions_count() -> None:
     """A resumed run goes on with what is left of its budget."""
     _, actions = start(Budget(tokens=35), spent=Spent(read=12, written=18, answers=3))
     assert [type(action) for action in actions] == [Stop]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Failed(1.0, 1, NODE, 1, "transient", used=Usage(4, 6)),
+        Failed(1.0, 1, NODE, 1, "empty", used=Usage(4, 6)),
+        Cancelled(1.0, 1, NODE, 1, Usage(4, 6)),
+    ],
+)
+def test_attempts_without_an_answer_are_paid_for(end: Failed | Cancelled) -> None:
+    """What failed, or came second, after the server wrote ends the budget as an answer would; it buys none, however."""
+    strategy, _ = start(Budget(tokens=35))
+    strategy.on_event(done(0))
+    strategy.on_event(end)
+    (stop,) = [action for row in (2, 1) for action in strategy.on_event(done(row)) if isinstance(action, Stop)]
+    assert "30 so far" in stop.reason
+
+
+def test_what_nobody_knows_the_price_of_costs_nothing() -> None:
+    """An attempt that the server turned away, or of which nothing is known, leaves the budget alone."""
+    strategy, _ = start(Budget(tokens=35))
+    strategy.on_event(done(0))
+    for row, used in enumerate((Usage(0, 0), None, Usage(0, 0), None), start=1):
+        assert strategy.on_event(Failed(1.0, row, NODE, 1, "busy", used=used)) == [Dispatch(row + 1, NODE)]
+
+
+def test_what_earlier_sessions_spent_in_vain_counts() -> None:
+    """It lies in the purse, and says nothing of what an answer costs."""
+    spent = Spent(read=4, written=6, answers=1, vain_read=10, vain_written=10)
+    assert [type(action) for action in start(Budget(tokens=39), spent=spent)[1]] == [Stop]
+    assert [type(action) for action in start(Budget(tokens=40), spent=spent)[1]] == [Dispatch]
 
 
 @pytest.mark.parametrize(("cost", "answers"), [(0.001, 10), (0.0005, 5)])

@@ -6,9 +6,23 @@ from bisect import bisect_left
 
 import pytest
 
-from tokenmill.event import Action, Answer, Arrived, Attempt, Dispatch, Event, Finished, NodeUp, Resized, Woke
-from tokenmill.request import RateSeen
+from tokenmill.event import (
+    Action,
+    Answer,
+    Arrived,
+    Attempt,
+    Cancelled,
+    Dispatch,
+    Event,
+    Failed,
+    Finished,
+    NodeUp,
+    Resized,
+    Woke,
+)
+from tokenmill.request import RateSeen, Usage
 from tokenmill.schedule import RetryPolicy, Supervisor
+from tokenmill.schedule.hedge import Hedged, HedgePolicy
 from tokenmill.schedule.order import FileOrder
 from tokenmill.schedule.pull import Pull
 from tokenmill.schedule.rate import BURST, Rated, RateLimits
@@ -79,3 +93,40 @@ def test_the_server_knows_its_limit_better() -> None:
     empty = RateSeen(requests=60, requests_left=0)
     assert play(strategy, done(0.2, 1, empty), Resized(0.3, NODE, 2)) == [[], []]
     assert play(strategy, Woke(1.3)) == [[Dispatch(2, NODE)]]
+
+
+def purse(tokens: float, slots: int = 1) -> Rated:
+    """One node that has answered a request of 2 tokens, with many rows that wait; a bucket holds `tokens`."""
+    strategy = Rated(Pull(FileOrder()), RateLimits(tokens=tokens / BURST))
+    play(strategy, *(Arrived(0.0, row) for row in range(99)), NodeUp(0.0, NODE, slots), done(0.0, 0))
+    return strategy
+
+
+def dearest(used: Usage | None) -> int:
+    """How many requests of 2 tokens may follow at once on one that failed and used so much; a bucket holds 20."""
+    strategy = purse(20)
+    play(strategy, Failed(0.0, 1, NODE, 1, "refused", used=used))
+    row, sent = 2, 1
+    while play(strategy, done(0.0, row)) == [[Dispatch(row + 1, NODE)]]:
+        row, sent = row + 1, sent + 1
+    return sent
+
+
+def test_what_an_attempt_without_an_answer_used_is_settled() -> None:
+    """One that was turned away gives its tokens back, a dear one leaves little, an unknown one keeps its charge."""
+    assert [dearest(used) for used in (Usage(0, 0), None, Usage(1, 1), Usage(4, 8))] == [9, 8, 8, 3]
+
+
+def test_a_second_attempt_is_charged_where_it_runs() -> None:
+    """The bucket of the node that gets it is emptied by it, so of two rows that come then only one is sent."""
+    a, b, each = 0, 1, 4
+    policy = HedgePolicy(quantile=0.9, budget=9.0, least=4, window=10)
+    strategy = Rated(Hedged(Pull(FileOrder()), policy), RateLimits(requests=each / BURST))
+    play(strategy, *(Arrived(0.0, row) for row in range(6)), NodeUp(0.0, a, 1), NodeUp(0.0, b, 1))
+    ends = [(0.001, 0, a), (0.001, 1, b), (0.002, 2, a), (0.002, 3, b), (0.0029, 4, a)]
+    answer = Answer(text="", finish_reason="stop", prompt_tokens=1, output_tokens=1)
+    play(strategy, *(Finished(time, row, node, 1, answer) for time, row, node in ends))
+    assert play(strategy, Woke(0.0031)) == [[Dispatch(5, a)]]
+    play(strategy, Finished(0.0032, 5, a, 2, answer), Cancelled(0.0033, 5, b, 1, Usage(1, 0)))
+
+    assert play(strategy, Arrived(0.004, 6), Arrived(0.004, 7)) == [[Dispatch(6, b)], []]

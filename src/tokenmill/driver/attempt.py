@@ -21,7 +21,7 @@ from tokenmill.request import Chunk, Completion, Request, Usage
 #: What a request costs that was never sent, or was turned away.
 NOTHING = Usage(0, 0)
 #: Failures by which a node turns a request away, if they come before any text.
-REFUSALS = (*NODE_KINDS, "too_long", "refused")
+REFUSALS = (*NODE_KINDS, "too_long", "refused", "cut")
 
 
 class Meter:
