@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,8 @@ def require(name: str) -> None:
 def _missing(name: str) -> str | None:
     if name == "strace":
         return None if shutil.which("strace") else "strace is not installed"
+    if name == "time":
+        return None if Path("/usr/bin/time").exists() else "GNU time is not installed"
     if name == "root":
         return None if os.geteuid() == 0 else "only root may mount a file system"
     if name == "linux":

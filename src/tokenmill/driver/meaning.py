@@ -85,6 +85,7 @@ def facts_of(record: Record, places: Places, stored: tuple[DevicePace, ...], set
         stored=stored,
         strategy=settings.routing,
         order=settings.order or "",
+        footprints=record.footprints(),
     )
 
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
 from tokenmill.driver.meaning import certificate_of
+from tokenmill.driver.metering import Metering
 from tokenmill.driver.options import Options, Settings, make_strategy
 from tokenmill.driver.prepare import RECORD, check_model, located
 from tokenmill.driver.progress import Progress
@@ -222,7 +223,6 @@ async def _drive(
         reach=Reach(interval=settings.health_interval, tries=settings.remove_after),
         grace=settings.grace,
     )
-
     interrupts: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -238,7 +238,8 @@ async def _drive(
         if on_start is not None:
             on_start(driver, loop)
         try:
-            await driver.run(lambda driver: _open_writer(record, settings, driver, loop, session))
+            metering = Metering(stations, clock, session)
+            await driver.run(lambda driver: _open_writer(record, settings, driver, loop, metering))
         finally:
             if watching is not None:
                 watching.cancel()
@@ -259,7 +260,11 @@ def _versions(stations: list[Station]) -> dict[str, str]:
 
 
 def _open_writer(
-    record: Record, settings: Settings, driver: Driver, loop: asyncio.AbstractEventLoop, session: int
+    record: Record,
+    settings: Settings,
+    driver: Driver,
+    loop: asyncio.AbstractEventLoop,
+    metering: Metering,
 ) -> Writer:
     """The run's writer, which tells the driver through its loop; the first entry says that a session begins."""
     writer = Writer(
@@ -268,8 +273,10 @@ def _open_writer(
         on_written=_relay(loop, driver.on_written),
         on_committed=_relay(loop, driver.on_committed),
         on_error=lambda error: _call(loop, driver.on_storage_error, error),
+        before_close=metering.finish,
     )
-    writer.put(("session", (session, time.strftime("%Y-%m-%dT%H:%M:%S%z"), os.getpid())))
+    writer.put(("session", (metering.session, time.strftime("%Y-%m-%dT%H:%M:%S%z"), os.getpid())))
+    metering.start(writer)
     return writer
 
 

@@ -5,10 +5,11 @@ An engine is found by its kind among the entry points of the group `tokenmill.en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol, runtime_checkable
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.footprint import OwnProcess
 from tokenmill.request import Chunk, Completion, Request
 
 
@@ -34,3 +35,12 @@ class Engine(Protocol):
     def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class StartsProcesses(Protocol):
+    """An engine with processes of its own, which are part of what a run takes of its machine."""
+
+    def fresh_processes(self) -> Iterable[OwnProcess]:
+        """Those started since this was asked last; called from any thread."""
+        ...

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from tokenmill.errors import UsageError
 
-VERSION = 1
+VERSION = 2
+
+_FOOTPRINT = "CREATE TABLE footprint (session INTEGER PRIMARY KEY, facts BLOB NOT NULL);"
+#: What makes an older file one of this version. No step takes anything away.
+_STEPS = {2: _FOOTPRINT}
 
 _CREATE = """
 CREATE TABLE request (
@@ -56,11 +60,11 @@ CREATE TRIGGER one_final_answer BEFORE INSERT ON answer
 
 def create(connection: sqlite3.Connection) -> None:
     """Makes the tables in an empty file."""
-    connection.executescript(f"BEGIN; {_CREATE} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.executescript(f"BEGIN; {_CREATE} {_FOOTPRINT} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuses a file that is no record, or was written by a newer version."""
+    """Refuses a file that is no record, or was written by a newer version; brings an older one up to this."""
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
@@ -69,3 +73,19 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
         raise UsageError(f"{path}: written by a newer tokenmill (format {version}, this one reads {VERSION}); upgrade")
     if version < 1:
         raise UsageError(f"{path}: not a tokenmill record; name a folder made by 'tokenmill run'")
+    if version < VERSION:
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """All steps in one transaction, from the version that is there once nobody else writes."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for number in range(version + 1, VERSION + 1):
+            connection.execute(_STEPS[number])
+        connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

@@ -15,6 +15,7 @@ from tokenmill.report.certificate import Certificate
 from tokenmill.report.flow import Series
 from tokenmill.report.measure import Measure, Spread
 from tokenmill.report.numbers import NONE, figure, measure, seconds
+from tokenmill.report.spoken_resources import DEFINED, spoken
 
 NARROWEST = 40
 LABEL = 12
@@ -71,12 +72,20 @@ def lines(certificate: Certificate, width: int = 80, *, ascii: bool = False, def
     if certificate.causes is not None:
         _causes(page, certificate.causes)
     _audit(page, certificate)
+    _resources(page, certificate)
     _advice(page, certificate)
     if definitions:
         page.section("Definitions")
-        for label, name in SHOWN.items():
+        for label, name in (SHOWN | (DEFINED if certificate.resources is not None else {})).items():
             page.text(f"{label}: {certificate.definitions[name]}", hang=2)
     return page.lines
+
+
+def _resources(page: _Page, certificate: Certificate) -> None:
+    if certificate.resources is not None:
+        page.section("Resources")
+        for label, text in spoken(certificate.resources):
+            page.fact(label, text)
 
 
 class _Page:

@@ -17,6 +17,8 @@ from tokenmill.report.numbers import seconds
 from tokenmill.report.presence import presence
 from tokenmill.report.rates import reading, writing
 from tokenmill.report.recommend import Advice, Seen, advise
+from tokenmill.report.resource_definitions import RESOURCE_DEFINITIONS
+from tokenmill.report.resources import Resources, resources
 from tokenmill.report.states import States, states
 from tokenmill.report.timeline import ANSWERED, Timeline, collect
 
@@ -39,7 +41,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
     """Everything a run's certificate says; `verdict` in sentences, the rest in figures.
 
     `causes` is None where there is no bound. `advice` is what to do, with its evidence. `paces` are what this run
-    measured of its devices, to be stored.
+    measured of its devices, to be stored. `resources` is None for a run whose record has none, as older ones.
     """
 
     scope: Scope
@@ -50,6 +52,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
     audit: Audit
     verdict: tuple[str, ...]
     advice: tuple[Advice, ...] = ()
+    resources: Resources | None = None
     paces: tuple[DevicePace, ...]
     definitions: dict[str, str]
 
@@ -79,8 +82,14 @@ def judge(timeline: Timeline) -> Certificate:
         audit=seen,
         verdict=_sentences(bound, why, seen),
         advice=advise(Seen(facts=facts, metrics=figures, bound=bound, causes=why, audit=seen)),
+        resources=resources(
+            facts.footprints,
+            sessions=len(facts.sessions),
+            tokens=figures.output_tokens,
+            answers=facts.answered,
+        ),
         paces=known.measured(),
-        definitions=DEFINITIONS,
+        definitions=DEFINITIONS | RESOURCE_DEFINITIONS,
     )
 
 

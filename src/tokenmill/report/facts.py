@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from tokenmill.footprint import Footprint
+
 
 class Span(Struct, frozen=True):
     """From `start` to `end`, seconds on the clock of session number `session`."""
@@ -96,7 +98,7 @@ class RunFacts(Struct, frozen=True, kw_only=True):
     `width_asked`: requests that were meant to run at the same time, over all nodes. `unsent`: rows that failed before
     anything was sent (too long, for instance), a part of `failed`. Rows not named in `arrivals` were there at the
     start. `stored`: the best paces known before this run. `strategy` and `order` as they were chosen, `shared` what is
-    known of nodes that may share a device: advice depends on them.
+    known of nodes that may share a device: advice depends on them. `footprints`: by number of the session.
     """
 
     nodes: tuple[NodeFacts, ...]
@@ -111,6 +113,7 @@ class RunFacts(Struct, frozen=True, kw_only=True):
     strategy: str = ""
     order: str = ""
     shared: tuple[Shared, ...] = ()
+    footprints: dict[int, Footprint] = field(default_factory=dict)
 
 
 def merge(old: Pace, new: Pace) -> Pace:

@@ -8,10 +8,12 @@ worker; here one message per step is dealt out to the requests it belongs to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
 from tokenmill.engine.local.environment import worker_environment
@@ -31,6 +33,9 @@ from tokenmill.engine.local.wire import (
 from tokenmill.errors import EngineError, TokenmillError
 from tokenmill.request import Chunk, Completion, Request, Sampling, Usage
 
+#: Workers that are remembered until somebody asks for them.
+FRESH = 64
+
 
 class EngineNotOpened(TokenmillError):
     """The worker couldn't be started or couldn't load."""
@@ -49,6 +54,7 @@ class LocalEngine:
         self._cause = "it isn't open"
         self._keys = itertools.count()
         self._inboxes: dict[int, asyncio.Queue[tuple[int, Piece] | EngineError]] = {}
+        self._fresh: deque[WorkerProcess] = deque(maxlen=FRESH)
 
     def survey(self) -> EngineFacts:
         return self._planned().facts
@@ -101,6 +107,11 @@ class LocalEngine:
                 self._drop("it was closed")
                 await worker.stop()
 
+    def fresh_processes(self) -> Iterator[WorkerProcess]:
+        with contextlib.suppress(IndexError):  # the last one, which another thread may add to at any moment
+            while True:
+                yield self._fresh.popleft()
+
     def _planned(self) -> Plan:
         if self._plan is None:
             self._plan = make_plan(self._node, self._options)
@@ -113,6 +124,7 @@ class LocalEngine:
             worker = await WorkerProcess.start(worker_environment(os.environ, plan.load.threads), self._receive)
         except OSError as error:
             raise EngineNotOpened(f"node {self._node.name!r}: no worker process can be started ({error})") from error
+        self._fresh.append(worker)
         try:
             worker.send(plan.load)
             await asyncio.wait({self._loaded, worker.ended}, return_when=asyncio.FIRST_COMPLETED)

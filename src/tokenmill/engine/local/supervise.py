@@ -13,7 +13,9 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 
 from tokenmill.engine.local.wire import (
@@ -27,6 +29,7 @@ from tokenmill.engine.local.wire import (
     encode,
     from_worker,
 )
+from tokenmill.footprint import Ended
 
 #: Seconds a worker has to end by itself, once its socket is closed, before it is killed.
 GRACE = 5.0
@@ -40,7 +43,7 @@ class WorkerProcess:
     `receive` is called in the event loop, for one message after the other.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, link: _Link, output: _OutputTail) -> None:
+    def __init__(self, process: Child, link: _Link, output: _OutputTail) -> None:
         self._process = process
         self._link = link
         self._output = output
@@ -56,17 +59,12 @@ class WorkerProcess:
             await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
             output = _OutputTail()
             try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",  # what lies in the current directory must not take the place of a module
-                    "-m",
-                    "tokenmill.engine.local.worker",
+                process = Child(
+                    # -P: what lies in the current directory must not take the place of a module
+                    [sys.executable, "-P", "-m", "tokenmill.engine.local.worker"],
                     env={**environment, SOCKET_VARIABLE: str(theirs.fileno()), TOKEN_VARIABLE: token},
-                    pass_fds=(theirs.fileno(),),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output.write_end,
-                    stderr=output.write_end,
-                    start_new_session=True,
+                    inherited=theirs.fileno(),
+                    output=output.write_end,
                 )
             except BaseException:
                 link.close()
@@ -83,6 +81,11 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def end(self) -> Ended | None:
+        """What the system says of the process once it is gone."""
+        return self._process.end
+
     def send(self, message: ToWorker) -> None:
         """Queues a message; silently dropped if the worker is going, as `ended` will tell. Raises `WireError`."""
         self._link.send(encode(message))
@@ -95,7 +98,7 @@ class WorkerProcess:
     async def _watch(self) -> str:
         """Waits for the end; the cause in a few words."""
         loop = asyncio.get_running_loop()
-        exited: asyncio.Future[int] = asyncio.create_task(self._process.wait())
+        exited = self._process.exited
         either: set[asyncio.Future[int] | asyncio.Future[None]] = {exited, self._link.closed}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         hanging = loop.call_later(GRACE, self._kill)  # without its socket it should have ended
@@ -106,9 +109,46 @@ class WorkerProcess:
         return self._link.fault or describe_exit(status, output)
 
     def _kill(self) -> None:
-        if self._process.returncode is None:
+        if not self._process.exited.done():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Child:
+    """A child process in a session of its own, waited for with `wait4`, which alone tells the most memory it held.
+
+    A thread waits, as asyncio's own watcher does, but asks for the status only.
+    """
+
+    def __init__(self, command: list[str], *, env: Mapping[str, str], inherited: int, output: int) -> None:
+        self._process = subprocess.Popen(
+            command,
+            env=env,
+            pass_fds=(inherited,),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        self.end: Ended | None = None
+        self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[int] = self._loop.create_future()
+        threading.Thread(target=self._wait, name=f"waits for {self.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _wait(self) -> None:
+        _, status, used = os.wait4(self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)  # nobody else may wait for this number now
+        self.end = Ended.of(used)
+        with contextlib.suppress(RuntimeError):  # the loop has ended and needs no more news
+            self._loop.call_soon_threadsafe(self._told, self._process.returncode)
+
+    def _told(self, status: int) -> None:
+        if not self.exited.done():
+            self.exited.set_result(status)
 
 
 class _Link(asyncio.Protocol):
