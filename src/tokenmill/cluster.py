@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 
@@ -10,7 +12,7 @@ class Node(Struct, frozen=True, kw_only=True):
 
     The rest is what an inventory may say of a server: `model` if it differs from the run's; `key`, where its key is
     found, as `env:NAME` or `file:PATH`, never the key itself; `host` and `device`, which hardware it shares with
-    others; `priority`, 0 before 1.
+    others; `priority`, 0 before 1; `proxy`, how it is reached (see `tokenmill.engine.http.proxy`).
     """
 
     name: str
@@ -21,6 +23,7 @@ class Node(Struct, frozen=True, kw_only=True):
     host: str | None = None
     device: str | None = None
     priority: int = 0
+    proxy: str | None = None
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
@@ -30,7 +33,8 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     `context`: tokens of prompt and answer together, None if unlimited. `digest`: identifies weights, tokenizer and
     numeric format. `memory`: bytes it will hold. `host` and `device` say which hardware it shares with others.
     `counts_exactly`: whether `count` uses the model's own tokenizer; a server's is not at hand, so it estimates.
-    `version` and `placement` are a server's own words: its version, and where the weights lie.
+    `version` and `placement` are a server's own words: its version, and where the weights lie. `caution` is what was
+    found out when it was opened and users should know.
     """
 
     model: str
@@ -44,6 +48,7 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     counts_exactly: bool = True
     version: str = ""
     placement: str = ""
+    caution: str = ""
 
 
 class EngineOptions(Struct, frozen=True, kw_only=True):
@@ -51,7 +56,9 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
 
     `dtype` is `fp32`, `bf16` or `fp64`; `kv_memory` is in bytes; `context` caps prompt and answer together, tokens.
     `model` is the name by which a server that holds several is asked for one. `raw`: prompts go to the model as they
-    stand, as `Request.raw` says of each, so the engine's own questions do too.
+    stand, as `Request.raw` says of each, so the engine's own questions do too. `longest`: about the tokens of the
+    longest prompt that waits, 0 if that isn't known; `canary`: whether a server is asked first if it reads prompts of
+    that length whole, `auto` leaves it to the engine.
     """
 
     slots: int | None = None
@@ -62,3 +69,5 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     context: int | None = None
     model: str | None = None
     raw: bool = False
+    longest: int = 0
+    canary: Literal["auto", "yes", "no"] = "auto"

@@ -68,6 +68,10 @@ def test_openai_completions_and_models(open_ai: openai.OpenAI) -> None:
         chunk.choices[0].text for chunk in open_ai.completions.create(model=MODEL, prompt=PROMPT, stream=True)
     )
     assert reply.choices[0].text == streamed
+    usage: Any = {"include_usage": True}
+    *_, last = open_ai.completions.create(model=MODEL, prompt=PROMPT, stream=True, stream_options=usage)
+    assert reply.usage is not None
+    assert last.usage == reply.usage
     assert [model.id for model in open_ai.models.list()] == ["llama3.2:latest"]
     assert open_ai.models.retrieve("llama3.2").object == "model"
 

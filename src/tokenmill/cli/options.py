@@ -163,6 +163,18 @@ SETTING_OPTIONS = stacked(
         type=click.Choice(["yes", "no", "ask"]),
         help="Several nodes on one device, with strategy auto: use all, one, or measure what is faster (ask, default).",
     ),
+    click.option(
+        "--proxy",
+        metavar="PROXY",
+        help="How servers are reached: http://HOST:PORT, 'env' for HTTPS_PROXY and its like, or env:NAME or file:PATH "
+        "for a URL with a login; default directly.",
+    ),
+    click.option(
+        "--canary",
+        type=click.Choice(["auto", "yes", "no"]),
+        help="Ask servers first whether they read prompts as long as the longest row whole; auto (default) where they "
+        "might not and it costs no money.",
+    ),
     click.option("--order", metavar="NAME", help="file (default), longest-first or packed."),
     click.option("--blocks", is_flag=True, default=None, help="Strategy static deals blocks, not round robin."),
     click.option("--slots", metavar="N", type=click.IntRange(1), help="Requests answered at the same time, per node."),

@@ -18,6 +18,7 @@ from tokenmill.engine.http.clocks import Clocks
 from tokenmill.engine.http.detect import detect, with_base
 from tokenmill.engine.http.dialect import decoded, entries, text_of
 from tokenmill.engine.http.key import find_key
+from tokenmill.engine.http.proxy import find_proxy
 from tokenmill.errors import EngineError, TokenmillError
 from tokenmill.plan.identity import Mark
 from tokenmill.plan.url import PORTS
@@ -39,7 +40,8 @@ async def kind_of(node: Node, *, send_key: bool = True) -> str:
         return node.engine
     address = address_of(node, os.environ)
     key = find_key(node, address, os.environ) if send_key else None
-    return await detect(_place(node, address), address, key, CLOCKS)
+    proxy = find_proxy(node, address, key, os.environ)
+    return await detect(_place(node, address), address, key, CLOCKS, proxy)
 
 
 async def models_of(node: Node, kind: str) -> tuple[str, ...]:
@@ -118,7 +120,8 @@ async def _maybe(client: Client, path: str) -> bytes:
 
 
 def _client(node: Node, address: Address) -> Client:
-    return Client(_place(node, address), address, find_key(node, address, os.environ), CLOCKS)
+    key = find_key(node, address, os.environ)
+    return Client(_place(node, address), address, key, CLOCKS, proxy=find_proxy(node, address, key, os.environ))
 
 
 def _place(node: Node, address: Address) -> str:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+from msgspec.structs import replace
 
 from tokenmill.cluster import Node
-from tokenmill.driver.options import Settings, engine_kinds, parse_node
+from tokenmill.driver.options import SERVED, Settings, engine_kinds, parse_node
 from tokenmill.errors import UsageError
 from tokenmill.plan.inventory import ALL, Entry, is_name, read
 from tokenmill.record.atomic import make_folder, whole_file
@@ -66,6 +67,8 @@ def nodes_of(settings: Settings) -> list[Node]:
         if inventory is None:
             inventory = load(nodes_path(settings.nodes_file))
         found += named(text, inventory, nodes_path(settings.nodes_file))
+    if settings.proxy is not None:
+        found = [replace(node, proxy=node.proxy or settings.proxy) if node.engine in SERVED else node for node in found]
     seen: dict[str, Node] = {}
     for node in found:
         if node.name in seen:

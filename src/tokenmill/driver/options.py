@@ -53,7 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     stop. `kv_memory`: bytes. `rpm`, `tpm`: requests and tokens a minute that each node allows. `hedge`: whether
     stragglers get a second attempt. `budget_*`, `price_*`: see `Budget`. `health_interval`: seconds between probes of
     a node that is away; after `remove_after` in vain it is given up. `together`: whether `auto` uses all nodes of a
-    device, one of them, or measures which is faster.
+    device, one of them, or measures which is faster. `canary`: whether servers are asked first if they read prompts as
+    long as the longest row whole; `auto` where they might not, and the asking costs neither money nor a rate. `proxy`:
+    how servers are reached for which the inventory doesn't say.
     """
 
     nodes: tuple[str, ...] = ()
@@ -80,6 +82,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     health_interval: float = 30.0
     remove_after: int | None = None
     together: Literal["yes", "no", "ask"] = "ask"
+    proxy: str | None = None
+    canary: Literal["auto", "yes", "no"] = "auto"
 
     @property
     def routing(self) -> str:
@@ -116,8 +120,9 @@ def engine_kinds() -> list[str]:
     return sorted({point.name for point in entry_points(group="tokenmill.engines")})
 
 
-def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
-    """The engine of a node, not opened yet; its module is imported only now."""
+def make_engine(node: Node, options: Options, settings: Settings, longest: int = 0) -> Engine:
+    """The engine of a node, not opened yet; its module is imported only now. `longest`: see `EngineOptions`."""
+    is_limited = bool(settings.rpm or settings.tpm or settings.budget)
     is_found = settings.routing == "auto" and node.engine in SERVED
     chosen = EngineOptions(
         slots=settings.slots or (MOST_IN_FLIGHT if is_found else None),
@@ -128,6 +133,8 @@ def make_engine(node: Node, options: Options, settings: Settings) -> Engine:
         context=options.context,
         model=settings.model,
         raw=options.workload.endpoint == "completions",
+        longest=longest,
+        canary="no" if settings.canary == "auto" and is_limited else settings.canary,
     )
     (point,) = [point for point in entry_points(group="tokenmill.engines") if point.name == node.engine][:1]
     try:

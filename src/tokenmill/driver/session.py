@@ -20,7 +20,7 @@ from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
 from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.metering import Metering
-from tokenmill.driver.options import Options, Settings, make_strategy
+from tokenmill.driver.options import Options, Settings, is_served, make_strategy
 from tokenmill.driver.prepare import RECORD, check_model, located
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.sharing import Sharing
@@ -136,7 +136,7 @@ def _execute(
         with Reader(options.workload, found) as reader:
             source = RowSource(record, reader, options, follow)
             try:
-                stations = _stations(options, settings)
+                stations = _stations(options, settings, source)
                 nodes = [each.node for each in stations]
                 sharing = Sharing(nodes, settings, manifest.model_digest, folder.parent)
                 drive = _drive(record, manifest, settings, stations, sharing, source, watcher, on_start)
@@ -171,8 +171,9 @@ def ready(folder: Path, manifest: Manifest, settings: Settings, *, surveyed: boo
     return found
 
 
-def _stations(options: Options, settings: Settings) -> list[Station]:
-    return [Station(index, node, engine) for index, (node, engine) in enumerate(engines_of(options, settings))]
+def _stations(options: Options, settings: Settings, source: RowSource) -> list[Station]:
+    longest = source.longest() if settings.canary != "no" and any(map(is_served, settings.nodes)) else 0
+    return [Station(index, *each) for index, each in enumerate(engines_of(options, settings, longest))]
 
 
 def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings) -> Path:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tokenmill.driver.options import Options
+from tokenmill.engine.http.prompt import estimate
 from tokenmill.errors import UsageError
 from tokenmill.event import Answer, Arrived
 from tokenmill.record.store import Record
@@ -65,6 +66,11 @@ class RowSource:
             seed = derived_seed(self._options.seed, request.custom_id)
             return replace(request, sampling=replace(sampling, seed=seed))
         return request
+
+    def longest(self) -> int:
+        """About the tokens of the longest prompt that waits, by its bytes; 0 if none does."""
+        row = self._record.longest()
+        return 0 if row is None else estimate(self.fetch(row))
 
     def follow(self, row: int, answer: Answer, now: float) -> Iterable[Birth]:
         """Rows born of an answer, numbered after all others; their ids are derived from their parent's."""

@@ -140,6 +140,9 @@ class Stations:
             self._give_up(station, NodeGone(f"node {name!r} holds another model than the run began with"))
             return
         station.facts = facts
+        if facts.caution and facts.caution not in station.told:
+            station.told.add(facts.caution)
+            self._note(facts.caution)
         self.enter(station, Phase.UP)
         entry = (self._session, station.index, station.node.name, msgspec.json.encode(facts))
         self._writer.put(("node", entry))

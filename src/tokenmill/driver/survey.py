@@ -57,11 +57,11 @@ def survey(options: Options, settings: Settings) -> Survey:
     return Survey(found)
 
 
-def engines_of(options: Options, settings: Settings) -> list[tuple[Node, Engine]]:
-    """Every node with an engine that was not opened yet."""
+def engines_of(options: Options, settings: Settings, longest: int = 0) -> list[tuple[Node, Engine]]:
+    """Every node with an engine that was not opened yet; `longest` is about the longest prompt there, in tokens."""
     if not settings.nodes:
         raise UsageError("no node to run on; name a --model or a --node")
-    return [(node, make_engine(node, options, settings)) for node in nodes_of(settings)]
+    return [(node, make_engine(node, options, settings, longest)) for node in nodes_of(settings)]
 
 
 def _facts(engine: Engine) -> EngineFacts | NodeUnreachable:

@@ -9,6 +9,7 @@
     priority = 0                      # 0 before 1
     key = "env:NAME"                  # or file:PATH; never the key itself
     model = "llama3.2"                # where it differs from the run's
+    proxy = "http://10.0.0.1:3128"    # or env, none, env:NAME, file:PATH; left out: the run's
 
 Reading is strict and tells all faults together. No message repeats the value of a field that may hold a secret.
 """
@@ -33,6 +34,7 @@ ALL = "all"
 DEVICES = ","
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _KEY = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
+_PROXY = re.compile(r"none|env|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|http://[^\s/?#@]+/?")
 NAME_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or digit, and not 'all'"
 
 
@@ -47,6 +49,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     priority: int = 0
     key: str | None = None
     model: str | None = None
+    proxy: str | None = None
 
     @property
     def server(self) -> Url | None:
@@ -67,6 +70,7 @@ class Entry(Struct, frozen=True, kw_only=True):
             host=self.host,
             device=DEVICES.join(self.device) or None,
             priority=self.priority,
+            proxy=self.proxy,
         )
 
 
@@ -141,11 +145,19 @@ class _Table:
                 self._fault(f"field {_shown(field)} is not known; {hint}known: {', '.join(FIELDS)}")
         name, url = self._name(), self._url(kinds)
         engine, host, model = self._engine(kinds), self._text("host"), self._text("model")
-        device, priority, key = self._devices(), self._priority(), self._key()
+        device, priority, key, proxy = self._devices(), self._priority(), self._key(), self._proxy()
         if name is None or url is None or len(self._faults) > before:
             return None
         return Entry(
-            name=name, url=url, engine=engine, host=host, device=device, priority=priority, key=key, model=model
+            name=name,
+            url=url,
+            engine=engine,
+            host=host,
+            device=device,
+            priority=priority,
+            key=key,
+            model=model,
+            proxy=proxy,
         )
 
     def _fault(self, text: str) -> None:
@@ -215,6 +227,19 @@ class _Table:
             self._fault(
                 "key must say where the key is found, env:NAME or file:PATH; a key itself doesn't belong here: "
                 "put it into an environment variable or a file of mode 0600"
+            )
+            return None
+        return value
+
+    def _proxy(self) -> str | None:
+        """How the node is reached. A URL may hold a login, so it is never repeated."""
+        value = self._values.get("proxy")
+        if value is None:
+            return None
+        if not isinstance(value, str) or not _PROXY.fullmatch(value):
+            self._fault(
+                "proxy must be http://HOST:PORT, env, none, or env:NAME or file:PATH where its URL is found; a login "
+                "belongs there and not here"
             )
             return None
         return value

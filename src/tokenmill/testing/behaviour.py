@@ -76,8 +76,9 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on top. `load`: to load the model, which is loaded at the start if `loaded`. `context`: prompt and answer
     together, the most a model of the native API can be asked for. `default_context`: what that API uses when a
     request doesn't say. `overflow`: the words with which a prompt that doesn't fit is refused, or `silent` to cut
-    it on `/v1` as Ollama does. `seed` shapes the answers, and with `name` the draws of faults. An answer has
-    between `least_words` and `most_words` words unless the prompt names a number of sentences, in `chunks` pieces
+    it on `/v1` as Ollama does. `heeds_truncate`: false is an older Ollama, which cuts on its native API even where
+    it is told not to. `seed` shapes the answers, and with `name` the draws of faults. An answer has between
+    `least_words` and `most_words` words unless the prompt names a number of sentences, in `chunks` pieces
     or one for each token. `honest`: a node, such as `local:demo`, that answers instead. `digest` None is made from
     the model's name; `vram` is the share of the model that lies on the device's own memory.
     """
@@ -105,6 +106,7 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context: int = 8192
     default_context: int = 4096
     overflow: Literal["openai", "llama.cpp", "vllm", "silent"] = "openai"
+    heeds_truncate: bool = True
     vram: float = 1.0
     capabilities: tuple[str, ...] = ("completion",)
     requests_per_minute: int | None = None

@@ -275,7 +275,7 @@ class Site:
             ask.num_ctx = room
         if tokens < room:
             return None
-        if not ask.truncate:
+        if not ask.truncate and behaviour.heeds_truncate:
             return routes.error(path, 400, ollama_api.overflow_message(behaviour.overflow, tokens, room))
         ask.keep_words = room // 2 + 2
         return None

@@ -1,9 +1,9 @@
 """The one place that touches sockets: connections, requests, bytes of answers, and foreign errors made ours.
 
 Rules of the house for connections: nothing is decompressed, because we ask for no compression and a small body could
-grow without end; no redirect is followed, as it would carry the key elsewhere; no cookies, no proxy and no netrc from
-the environment; lines, fields and number of headers have caps, and so has a body. A connection is used again only if
-its last answer was read to the end and nothing came after it.
+grow without end; no redirect is followed, as it would carry the key elsewhere; no cookies, no netrc, and no proxy but
+the one that was named; lines, fields and number of headers have caps, and so has a body. A connection is used again
+only if its last answer was read to the end and nothing came after it.
 
 Errors of the HTTP library are told without their cause: its exceptions carry the request's headers, key included.
 """
@@ -26,9 +26,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tokenmill.engine.http.address import Address, is_guarded
-from tokenmill.engine.http.classify import ERROR_BYTES, NUMBER, fault_of_status, presentable, rest_of
+from tokenmill.engine.http.classify import ERROR_BYTES, MISCONFIGURED, NUMBER, fault_of_status, presentable, rest_of
 from tokenmill.engine.http.clocks import Clocks, Deadline
 from tokenmill.engine.http.key import Key
+from tokenmill.engine.http.proxy import Proxy
 from tokenmill.engine.http.watch import Guard, Watch
 from tokenmill.errors import EngineError
 from tokenmill.request import RateSeen
@@ -99,9 +100,12 @@ class Client:
         key: Key | None,
         clocks: Clocks,
         resolver: AbstractResolver | None = None,
+        *,
+        proxy: Proxy | None = None,
     ) -> None:
         self.place = place
         self._key = key
+        self._proxy = proxy
         self._clocks = clocks
         self._base = address.origin + address.path
         self._urls: dict[str, URL] = {}
@@ -111,6 +115,12 @@ class Client:
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "tokenmill"}
         if key is not None:
             self._headers["Authorization"] = key.header()
+        self._way: dict[str, Any] = {}
+        if proxy is not None:
+            login = {"Proxy-Authorization": proxy.header()} if proxy.has_login else {}
+            self._way = {"proxy": URL(proxy.url), "proxy_headers": login}
+            if not address.is_secure:  # there is no tunnel: the request itself is the proxy's to read
+                self._headers |= login
         self._open: set[aiohttp.ClientResponse] = set()
         self.is_closed = False
         self._session = aiohttp.ClientSession(
@@ -143,7 +153,9 @@ class Client:
 
     def clean(self, text: str) -> str:
         """A text that may quote the node, fit to be told."""
-        return presentable(text if self._key is None else self._key.scrub(text))
+        for secret in (self._key, self._proxy):
+            text = text if secret is None else secret.scrub(text)
+        return presentable(text)
 
     async def describe(self, path: str) -> bytes:
         """A small object that the node has under `path`; raises `EngineError` if it has none."""
@@ -208,7 +220,9 @@ class Client:
             started = self._loop.time()
             KEPT.set(False)
             try:
-                return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+                return await self._session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False, **self._way
+                )
             except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
                 if KEPT.get() and _is_lost(error) and self._loop.time() - started < LOST_SECONDS:
                     continue  # the node had closed it, and nothing of an answer came; a fresh one ends this
@@ -343,12 +357,17 @@ def _translated(error: BaseException) -> EngineError:
             return EngineError("misconfigured", f"no TLS connection ({reason}); check scheme and port")
         case aiohttp.ClientConnectorError() if isinstance(error.os_error, ForbiddenAddress):
             return EngineError("misconfigured", f"{reason}; write the address itself if it is meant")
+        case aiohttp.ClientProxyConnectionError():
+            return EngineError("unreachable", f"no connection to its proxy ({reason})")
         case aiohttp.ClientConnectorError():
             return EngineError("unreachable", f"no connection ({reason})")
         case aiohttp.ConnectionTimeoutError():
             return EngineError("unreachable", "no connection in time (clock `connect`)")
         case aiohttp.ServerDisconnectedError():
             return EngineError("transient", "the node closed the connection without an answer")
+        case aiohttp.ClientHttpProxyError():
+            kind = "misconfigured" if error.status in MISCONFIGURED else "unreachable"
+            return EngineError(kind, f"its proxy gives no way there: {error.status} {error.message}")
         case aiohttp.ClientResponseError():
             return EngineError("transient", f"the head of the answer is broken: {error.message}")
         case aiohttp.ClientPayloadError():

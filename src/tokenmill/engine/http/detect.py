@@ -9,6 +9,7 @@ from tokenmill.engine.http.client import Client
 from tokenmill.engine.http.clocks import Clocks
 from tokenmill.engine.http.dialect import decoded, entries, text_of
 from tokenmill.engine.http.key import Key
+from tokenmill.engine.http.proxy import Proxy
 from tokenmill.errors import EngineError, UsageError
 
 
@@ -17,14 +18,14 @@ def with_base(address: Address) -> Address:
     return address if address.path else replace(address, path="/v1")
 
 
-async def detect(place: str, address: Address, key: Key | None, clocks: Clocks) -> str:
+async def detect(place: str, address: Address, key: Key | None, clocks: Clocks, proxy: Proxy | None = None) -> str:
     """`ollama` or `openai`.
 
     Raises:
         EngineError: the node can't be asked now.
         UsageError: it speaks neither; both answers are told.
     """
-    client = Client(place, address, key, clocks)
+    client = Client(place, address, key, clocks, proxy=proxy)
     try:
         first = await _answers(client, "/api/version", ollama=True)
     finally:
@@ -32,7 +33,7 @@ async def detect(place: str, address: Address, key: Key | None, clocks: Clocks) 
     if not first:
         return "ollama"
     base = with_base(address)
-    client = Client(place, base, key, clocks)
+    client = Client(place, base, key, clocks, proxy=proxy)
     try:
         second = await _answers(client, "/models", ollama=False)
     finally:

@@ -18,7 +18,10 @@ SHOWN = 20
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """The model behind a node, as far as its API tells; `digest` is what two nodes of one run must share."""
+    """The model behind a node, as far as its API tells; `digest` is what two nodes of one run must share.
+
+    `reads`: tokens to which the node was seen to cut a longer prompt, None if it wasn't.
+    """
 
     name: str
     digest: str
@@ -26,6 +29,7 @@ class Model(Struct, frozen=True, kw_only=True):
     memory: int = 0
     version: str = ""
     placement: str = ""
+    reads: int | None = None
 
 
 class Dialect(Protocol):

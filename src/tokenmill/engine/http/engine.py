@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
 from tokenmill.engine.http.address import Address, address_of
 from tokenmill.engine.http.apart import run_apart
+from tokenmill.engine.http.canary import PATIENCE, Trial, is_beyond, judge, length_of_trial, trial_of
 from tokenmill.engine.http.client import Client
 from tokenmill.engine.http.clocks import Clocks, Deadline, clocks_from
 from tokenmill.engine.http.detect import detect, with_base
@@ -24,6 +26,7 @@ from tokenmill.engine.http.key import Key, find_key
 from tokenmill.engine.http.ollama import Ollama
 from tokenmill.engine.http.openai import OpenAI
 from tokenmill.engine.http.prompt import estimate
+from tokenmill.engine.http.proxy import find_proxy
 from tokenmill.engine.http.reading import Reader
 from tokenmill.errors import EngineError, NodeUnreachable, UsageError
 from tokenmill.request import Chunk, Completion, RateSeen, Request, Sampling
@@ -34,6 +37,10 @@ SLOTS = 4
 MOST_TEXT, MOST_PIECES = 8 << 20, 1 << 19
 #: Longest wait for a connection while a run is prepared, in seconds.
 SURVEY_CONNECT = 5.0
+NOT_SENT = (
+    "not sent: the node was seen to cut a long prompt to {} tokens, and this one has more than twice as many words"
+)
+LARGER = "raise the context of the model there (num_ctx, --context), or shorten the prompt"
 PROBE = Request(row=0, custom_id="probe", prompt="Hello", sampling=Sampling(max_tokens=1))
 
 
@@ -56,6 +63,7 @@ class ServerEngine:
         self._clocks = clocks_from(environment) if clocks is None else clocks
         self._address: Address = address_of(node, environment)
         self._key: Key | None = find_key(node, self._address, environment)
+        self._proxy = find_proxy(node, self._address, self._key, environment)
         self._place = f"node {node.name!r} at {self._address.origin}"
         self._dialect: Dialect | None = None
         self._base = self._address
@@ -64,6 +72,7 @@ class ServerEngine:
         self._probe = replace(PROBE, raw=options.raw)
         self._fingerprint = ""
         self._answered = False
+        self._trial: Trial | None = None
 
     def survey(self) -> EngineFacts:
         clocks = replace(self._clocks, connect=min(self._clocks.connect, SURVEY_CONNECT))
@@ -86,7 +95,7 @@ class ServerEngine:
         if self._client is None:
             model = await self._found(self._clocks)
             assert self._dialect is not None
-            client = Client(self._place, self._base, self._key, self._clocks)
+            client = Client(self._place, self._base, self._key, self._clocks, proxy=self._proxy)
             try:
                 model = await self._dialect.load(client, model, self._clocks.first_token)
             except BaseException as error:
@@ -95,6 +104,9 @@ class ServerEngine:
                     raise _refused(error) from None
                 raise
             self._client, self._model, self._answered = client, model, False
+            if self._trial is None:
+                self._trial = await self._tried()
+            self._model = replace(model, reads=self._trial.reads)
         assert self._model is not None
         return self._facts(self._model)
 
@@ -110,6 +122,8 @@ class ServerEngine:
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk | Completion, None]:
         client, model, dialect = self._ready()
+        if model.reads is not None and is_beyond(request, model.reads):
+            raise client.fault(EngineError("cut", f"{NOT_SENT.format(model.reads)}; {LARGER}"))
         path, body = dialect.encode(request, model)
         loop = asyncio.get_running_loop()
         deadline = Deadline(self._clocks, loop.time())
@@ -152,7 +166,7 @@ class ServerEngine:
         try:
             if self._dialect is None:
                 self._dialect = await self._speak(clocks)
-            client = Client(self._place, self._base, self._key, clocks)
+            client = Client(self._place, self._base, self._key, clocks, proxy=self._proxy)
             try:
                 return await self._dialect.find(client)
             finally:
@@ -164,7 +178,7 @@ class ServerEngine:
     async def _speak(self, clocks: Clocks) -> Dialect:
         kind = self._node.engine
         if kind not in ("ollama", "openai"):
-            kind = await detect(self._place, self._address, self._key, clocks)
+            kind = await detect(self._place, self._address, self._key, clocks, self._proxy)
         if kind == "ollama":
             return Ollama(self._node, self._options)
         self._base = with_base(self._address)
@@ -181,6 +195,36 @@ class ServerEngine:
             text = f"it has another model under the name {model.name!r} than the run began with; put the old one back"
             raise client.fault(EngineError("misconfigured", text))
 
+    async def _tried(self) -> Trial:
+        """What comes of a trial prompt as long as the longest that waits, if one is needed."""
+        client, model, dialect = self._ready()
+        is_hosted = self._address.is_secure and self._key is not None
+        length = length_of_trial(self._options, model.context, is_hosted=is_hosted)
+        if not length:
+            return Trial()
+        request = trial_of(length, secrets.token_hex(8), raw=self._options.raw)
+        patience = min(self._clocks.first_token, PATIENCE)
+        deadline = Deadline(
+            replace(self._clocks, first_token=patience, gap=patience, whole=patience), asyncio.get_running_loop().time()
+        )
+        reader = dialect.reader(request, model)
+        try:
+            exchange = await client.ask(*dialect.encode(request, model), deadline)
+            try:
+                while not reader.ended and (data := await exchange.read()):
+                    reader.feed(data)
+                reader.close()
+                reader.finish()
+            finally:
+                exchange.close()
+        except EngineError as error:
+            if error.kind == "too_long":
+                return Trial()  # it says so, as it will of rows
+            if error.kind != "cut":
+                why = client.clean(error.message)
+                return Trial(caution=f"whether {self._place} reads long prompts whole couldn't be checked ({why})")
+        return judge(self._place, length, reader.read)
+
     def _facts(self, model: Model) -> EngineFacts:
         address = self._address
         return EngineFacts(
@@ -194,6 +238,7 @@ class ServerEngine:
             counts_exactly=False,
             version=model.version,
             placement=model.placement,
+            caution=self._trial.caution if self._trial is not None else "",
         )
 
     # -- an answer -----------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Key:
 def find_key(node: Node, address: Address, environment: Mapping[str, str]) -> Key | None:
     """The node's key: from where the node says, else OPENAI_API_KEY if it was meant for this origin."""
     if node.key is not None:
-        return Key(_checked(node, _named(node, node.key, environment)))
+        return Key(_checked(node, secret_at(node, node.key, environment)))
     secret = environment.get("OPENAI_API_KEY", "").strip()
     if secret and node.engine != "ollama" and address.origin in _openai_origins(environment):
         return Key(_checked(node, secret))
@@ -64,36 +64,39 @@ def _openai_origins(environment: Mapping[str, str]) -> tuple[str, ...]:
     return (OPENAI_ORIGIN, parse_url("OPENAI_BASE_URL", base).origin) if base else (OPENAI_ORIGIN,)
 
 
-def _named(node: Node, place: str, environment: Mapping[str, str]) -> str:
+def secret_at(node: Node, place: str, environment: Mapping[str, str], what: str = "key") -> str:
+    """The text in the variable or the private file that `place` names; `what` it is, for errors."""
     kind, _, name = place.partition(":")
     if kind == "env" and name:
         secret = environment.get(name, "").strip()
         if not secret:
-            raise UsageError(f"node {node.name!r}: its key is in the variable {name}, which is not set; set it")
+            raise UsageError(f"node {node.name!r}: its {what} is in the variable {name}, which is not set; set it")
         return secret
     if kind == "file" and name:
-        return _from_file(node, Path(name).expanduser())
+        return _from_file(node, Path(name).expanduser(), what)
     raise UsageError(
-        f"node {node.name!r}: a key is named as env:NAME or file:PATH, and never written out; correct the node's key"
+        f"node {node.name!r}: a {what} is named as env:NAME or file:PATH, and never written out; correct the node's "
+        f"{what}"
     )
 
 
-def _from_file(node: Node, path: Path) -> str:
+def _from_file(node: Node, path: Path, what: str) -> str:
     """The content of a file that nobody else can read."""
     try:
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
-                raise UsageError(f"node {node.name!r}: the key file {path} is no regular file; name one that is")
+                raise UsageError(f"node {node.name!r}: the {what} file {path} is no regular file; name one that is")
             if state.st_mode & 0o077:
                 mode = stat.S_IMODE(state.st_mode)
                 raise UsageError(
-                    f"node {node.name!r}: the key file {path} has mode {mode:04o}, so others may read it; chmod 600 it"
+                    f"node {node.name!r}: the {what} file {path} has mode {mode:04o}, so others may read it; "
+                    "chmod 600 it"
                 )
             content = file.read(LONGEST_KEY + 1)
     except OSError as error:
         raise UsageError(
-            f"node {node.name!r}: the key file {path} can't be read ({error.strerror}); name another"
+            f"node {node.name!r}: the {what} file {path} can't be read ({error.strerror}); name another"
         ) from error
     return content.decode("utf-8", errors="replace").strip()
 

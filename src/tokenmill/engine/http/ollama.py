@@ -91,7 +91,7 @@ class Ollama:
         return "/api/generate" if request.raw else "/api/chat", msgspec.json.encode(body)
 
     def reader(self, request: Request, model: Model) -> OllamaReader:
-        return OllamaReader(request, model.context)
+        return OllamaReader(request, model.context, model.reads)
 
     def _chosen(self, client: Client, names: list[str]) -> str:
         if self._wanted is None:

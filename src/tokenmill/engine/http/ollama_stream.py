@@ -47,17 +47,19 @@ DECODER = msgspec.json.Decoder(Line)
 
 
 class OllamaReader:
-    """Reads one answer; `context` is the one that the run has pinned."""
+    """Reads one answer; `context` is the one that the run has pinned, `reads` see `Model`."""
 
-    def __init__(self, request: Request, context: int | None) -> None:
+    def __init__(self, request: Request, context: int | None, reads: int | None = None) -> None:
         self._request = request
         self._context = context
+        self._reads = reads
         self._lines = NdjsonDecoder()
         self._last: Line | None = None
         self._flags: list[str] = []
         self._has_content = False
         self.fingerprint = ""
         self.moved = 0
+        self.read: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -90,8 +92,9 @@ class OllamaReader:
         prompt, output = count_of(last.prompt_eval_count), count_of(last.eval_count)
         usage, estimated = usage_of(self._request, prompt, output, self.moved)
         flags += estimated
+        self.read = prompt
         if prompt:
-            check_cut(cut_of(self._request, prompt, self._context, counts_cached=False), flags)
+            check_cut(cut_of(self._request, prompt, self._context, self._reads, counts_cached=False), flags)
         return Completion(reason, usage, tuple(flags))
 
     def _read(self, data: bytes, texts: list[str]) -> None:

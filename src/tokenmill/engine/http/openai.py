@@ -89,7 +89,7 @@ class OpenAI:
         return PLAIN if request.raw else CHAT, msgspec.json.encode(body)
 
     def reader(self, request: Request, model: Model) -> OpenAIReader:
-        return OpenAIReader(request, model.context)
+        return OpenAIReader(request, model.context, model.reads)
 
     async def _models(self, client: Client) -> list[dict[str, Any]]:
         """What the node lists; a node without that list is fine if the model was named, and is asked for one token."""

@@ -58,15 +58,16 @@ DECODER = msgspec.json.Decoder(Part)
 
 
 class OpenAIReader:
-    """Reads one answer; `context` is the model's, if the node told it.
+    """Reads one answer; `context` is the model's, if the node told it, `reads` see `Model`.
 
     A stream begins with a field or a comment, never with a brace: that is the one object of a server that doesn't
     stream.
     """
 
-    def __init__(self, request: Request, context: int | None) -> None:
+    def __init__(self, request: Request, context: int | None, reads: int | None = None) -> None:
         self._request = request
         self._context = context
+        self._reads = reads
         self._events: SseDecoder | None = None
         self._whole: list[bytes] = []
         self._reason = ""
@@ -78,6 +79,7 @@ class OpenAIReader:
         self._ended = False
         self.fingerprint = ""
         self.moved = 0
+        self.read: int | None = None
 
     @property
     def loaded(self) -> bool:
@@ -123,8 +125,9 @@ class OpenAIReader:
         output = count_of(self._usage.completion_tokens) if self._usage is not None else None
         usage, estimated = usage_of(self._request, prompt, output, self.moved)
         flags += estimated
+        self.read = prompt
         if prompt:
-            check_cut(cut_of(self._request, prompt, self._context, counts_cached=True), flags)
+            check_cut(cut_of(self._request, prompt, self._context, self._reads, counts_cached=True), flags)
         return Completion(reason, usage, tuple(dict.fromkeys(flags)))
 
     def _read(self, event: bytes, texts: list[str]) -> None:

@@ -57,13 +57,18 @@ def seed_of(request: Request) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") % SEEDS
 
 
-def cut_of(request: Request, reported: int, context: int | None, *, counts_cached: bool) -> Cut | None:
+def cut_of(
+    request: Request, reported: int, context: int | None, reads: int | None = None, *, counts_cached: bool
+) -> Cut | None:
     """Whether the node read less than it was sent, judged by the prompt tokens that it reports.
 
     `counts_cached`: whether the count includes tokens found in the node's cache. Where it may not, a low count alone
-    is no proof; a count at the place where Ollama cuts (half of the context and a little) is.
+    is no proof; a count at the place where Ollama cuts (half of the context and a little) is, and so is `reads`, to
+    which the node was seen to cut a longer prompt.
     """
     expected = estimate(request)
+    if reads is not None and abs(reported - reads) <= HALF_TOLERANCE and expected > reads * SURELY:
+        return Cut(certain=True, why=f"the node read {reported} tokens of about {expected}, as many as of its trial")
     if reported * 2 >= expected:
         return None
     half = context is not None and abs(reported - context / 2) <= HALF_TOLERANCE

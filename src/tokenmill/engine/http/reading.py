@@ -29,10 +29,11 @@ class Reader(Protocol):
 
     `moved` counts pieces of text and of reasoning: tokens that show that the node works. `ended` is true once the API's
     own end mark came; `loaded` if the model was loaded for this answer, as far as the API tells; `fingerprint` is what
-    the node calls the way it computes, if it says.
+    the node calls the way it computes, if it says; `read` the prompt tokens that it reports, known at the end.
     """
 
     moved: int
+    read: int | None
     fingerprint: str
 
     @property
