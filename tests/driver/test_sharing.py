@@ -14,7 +14,7 @@ from schedule.test_together import CROWDED, FEW, MANY, ROOMY, pair, rows
 from tokenmill.cluster import Node
 from tokenmill.driver.options import Settings, make_strategy
 from tokenmill.driver.progress import Progress
-from tokenmill.driver.sharing import Sharing
+from tokenmill.driver.sharing import Sharing, titled
 from tokenmill.driver.verdicts import VERDICTS, Group, keep, known_of, read_verdicts, stored_of, unlike
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import read_manifest
@@ -121,6 +121,14 @@ def test_a_verdict_holds_for_the_slots_and_threads_it_was_measured_with(tmp_path
     )
     assert session(tmp_path, FEW, ROOMY, slots=1, threads=2).endswith("with --slots 1, so not used")
     assert session(tmp_path, FEW, ROOMY).endswith("with --slots 1, so not used")
+
+
+@pytest.mark.parametrize(
+    ("count", "names"), [(2, "a and b"), (4, "a, b, c and d"), (5, "a, b, c and 2 more"), (20, "a, b, c and 17 more")]
+)
+def test_many_nodes_are_counted(count: int, names: str) -> None:
+    """The line stays short with twenty nodes of one machine."""
+    assert titled("abcdefghijklmnopqrst"[:count]) == f"nodes {names} may share a device"
 
 
 def test_threads_are_asked_of_this_machine_only(tmp_path: Path) -> None:

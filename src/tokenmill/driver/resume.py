@@ -10,14 +10,20 @@ from typing import Any
 import msgspec
 
 from tokenmill.driver.acceptance import Acceptance
-from tokenmill.driver.options import Options, Settings, as_data, changes
+from tokenmill.driver.options import Options, Settings, as_data, changes, is_served, named_nodes
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import Manifest
 from tokenmill.workload import scan
 
 
 def merged_settings(manifest: Manifest, given: dict[str, Any]) -> Settings:
-    """The run's settings with those that were given now."""
+    """The run's settings with those that were given now.
+
+    A model alone names no node of this machine if the run has servers: it is what they are asked for.
+    """
+    old = msgspec.convert(manifest.settings, Settings)
+    if given.get("nodes") == named_nodes(given.get("model"), ()) and any(map(is_served, old.nodes)):
+        given = {name: value for name, value in given.items() if name != "nodes"}
     return msgspec.convert(manifest.settings | given, Settings)
 
 

@@ -14,6 +14,9 @@ from tokenmill.schedule.choose import trials_of
 from tokenmill.schedule.strategy import Strategy
 from tokenmill.schedule.trial import Verdict
 
+#: Nodes of a group that are named before the others are only counted.
+NAMED = 3
+
 
 def groups_of(
     nodes: Sequence[Node], digest: str, *, slots: int | None = None, threads: int | None = None
@@ -102,7 +105,10 @@ class Sharing:
 
 
 def titled(names: Iterable[str]) -> str:
+    """Many nodes are counted, and the first of them named: twenty addresses would bury what is said of them."""
     *first, last = names
+    if len(first) > NAMED:
+        return f"nodes {', '.join(first[:NAMED])} and {len(first) + 1 - NAMED} more may share a device"
     return f"nodes {', '.join(first)} and {last} may share a device"
 
 
