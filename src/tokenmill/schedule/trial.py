@@ -10,7 +10,7 @@ After the verdict it goes on watching, and says so if the choice turns out clear
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log, sqrt
+from math import exp, log, log1p, sqrt
 from statistics import fmean, variance
 
 from msgspec import Struct
@@ -19,6 +19,8 @@ from msgspec import Struct
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.2)
 #: Turns after a verdict that are too few to contradict it, and how much slower than the other choice they must be.
 FEWEST, CLEARLY = 5, 0.05
+#: Stretches into which the turns after a verdict are put together.
+BATCHES = 10
 #: The run's end is not watched, as fewer requests are in flight then: so many turns' worth of it.
 ENDING = 3
 
@@ -165,9 +167,9 @@ class Trial:
         if found is None or found.why or len(self._after) < FEWEST:
             return ""
         before, name = (found.alone, "alone") if len(found.nodes) > 1 else (found.together, "together")
-        reach = T_95[min(len(self._after) - 1, len(T_95)) - 1] * sqrt(variance(self._after) / len(self._after))
         middle = fmean(self._after)
-        if middle + reach > log(before) + log(1 - CLEARLY):
+        doubt = _reach(self._after) + (log1p(found.high) - log1p(found.low)) / 2  # of now, and of the trial
+        if middle + doubt > log(before) + log(1 - CLEARLY):
             return ""
         return f"but {exp(middle):.1f} tok/s afterwards, clearly less than the {before:.1f} {name}: not kept"
 
@@ -248,6 +250,17 @@ class Trial:
         self._warm = set()
         self._measured = set()
         self._seen = None
+
+
+def _reach(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of turns that follow one another, which are alike if they are neighbours.
+
+    So the means of BATCHES stretches are compared instead of the turns (batch means: Law, Simulation Modeling and
+    Analysis, chapter 9): stretches that are longer than what makes neighbours alike are nearly independent.
+    """
+    size = max(1, len(values) // BATCHES)
+    means = [fmean(values[start : start + size]) for start in range(0, len(values) - size + 1, size)]
+    return T_95[min(len(means) - 1, len(T_95)) - 1] * sqrt(variance(means) / len(means))
 
 
 def _interval(these: list[float], those: list[float], noise: float) -> tuple[float, float]:
