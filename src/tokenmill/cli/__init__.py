@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": ("tokenmill.cli.explain", "Tell the whole story of one request."),
     "runs": ("tokenmill.cli.runs", "List or delete runs."),
     "plan": ("tokenmill.cli.plan", "Predict what more nodes would bring."),
+    "bench": ("tokenmill.cli.bench", "Measure which way is fastest here, with intervals."),
     "nodes": ("tokenmill.cli.nodes", "Keep servers under names; say what they are and share."),
 }
 

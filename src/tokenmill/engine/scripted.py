@@ -10,6 +10,7 @@ attempts of a row, so a retry can succeed.
     first_token = 0.01                # seconds before the first token
     per_token = 0.001                 # seconds per further token
     serial = false                    # true: requests wait for each other, as behind one lock
+    capacity = 2                      # requests it really runs; more wait inside, in the order in which they came
     [[rule]]
     match = "poison"
     crash = true                      # this engine dies: all its requests fail, it must be opened again
@@ -23,6 +24,7 @@ attempts of a row, so a retry can succeed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import random
@@ -70,6 +72,7 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
     per_token: float = 0.0
     jitter: float = 0.0
     serial: bool = False
+    capacity: int | None = None
     reports_width: bool = True
     rule: tuple[Rule, ...] = ()
 
@@ -87,8 +90,9 @@ def read_script(path: Path) -> Script:
     unknown = [rule.fail for rule in script.rule if rule.fail is not None and rule.fail not in FAILURE_KINDS]
     if unknown:
         raise UsageError(f"script {path}: failure class {unknown[0]!r} is not known; known: {', '.join(FAILURE_KINDS)}")
-    if script.slots < 1:
-        raise UsageError(f"script {path}: slots is {script.slots}; give at least 1")
+    for name, number in (("slots", script.slots), ("capacity", script.capacity)):
+        if number is not None and number < 1:
+            raise UsageError(f"script {path}: {name} is {number}; give at least 1")
     return script
 
 
@@ -104,7 +108,8 @@ class ScriptedEngine:
         self._tries: dict[int, int] = {}
         self._running = 0
         self._dead = asyncio.Event()
-        self._turn = asyncio.Lock()
+        capacity = 1 if script.serial else script.capacity
+        self._places = contextlib.nullcontext() if capacity is None else asyncio.Semaphore(capacity)
 
     def survey(self) -> EngineFacts:
         script = self._script
@@ -137,18 +142,13 @@ class ScriptedEngine:
     async def generate(self, request: Request) -> AsyncIterator[Chunk | Completion]:
         prompt = prompt_text(request)
         rule = next((rule for pattern, rule in self._rules if pattern.search(prompt)), None)
-        self._running += 1
-        try:
-            if self._script.serial:
-                await self._turn.acquire()
+        async with self._places:
+            self._running += 1
             try:
                 async for part in self._answer(request, prompt, rule):
                     yield part
             finally:
-                if self._script.serial:
-                    self._turn.release()
-        finally:
-            self._running -= 1
+                self._running -= 1
 
     async def _answer(self, request: Request, prompt: str, rule: Rule | None) -> AsyncIterator[Chunk | Completion]:
         script = self._script
@@ -188,9 +188,7 @@ class ScriptedEngine:
         return self._script.answer.replace("{prompt}", prompt)
 
     def _width(self) -> int:
-        if not self._script.reports_width:
-            return 0
-        return 1 if self._script.serial else self._running
+        return self._running if self._script.reports_width else 0
 
     async def _wait(self, seconds: float, pace: random.Random | None) -> None:
         """Waits, unless the engine dies first; then the request fails with it."""

@@ -1,0 +1,106 @@
+"""A run of tokenmill as a reading: what its certificate says, and the digest of its answers."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenmill.bench.cell import Cell, Reading
+from tokenmill.driver.api import Answers, run
+from tokenmill.event import Attempt
+from tokenmill.record.store import Record
+from tokenmill.report.certificate import Certificate
+from tokenmill.report.resources import Resources
+
+
+def measure_run(cell: Cell, folder: Path, rows: Any, **options: Any) -> Reading:
+    """Answers `rows` as `tokenmill.run` does with these options, in a folder that is removed afterwards.
+
+    Raises:
+        TokenmillError: bad input or options; nothing was sent.
+    """
+    runs = folder / "runs"
+    shutil.rmtree(runs, ignore_errors=True)
+    try:
+        return reading_of(cell, run(rows, runs_dir=runs, **options))
+    finally:
+        shutil.rmtree(runs, ignore_errors=True)
+
+
+def reading_of(cell: Cell, answers: Answers) -> Reading:
+    """What a finished run came to."""
+    certificate = answers.certificate
+    if certificate is None:
+        return Reading(cell=cell.key, repeat=0, fault="no request was sent")
+    record = Record(answers.folder / "record.db")
+    try:
+        attempts = [attempt for attempt in record.attempts() if attempt.outcome == "answered"]
+    finally:
+        record.close()
+    makespan = certificate.metrics.makespan.value or 0.0
+    seconds = certificate.metrics.makespan_without_loading.value or 0.0
+    peaks, energy, missing = _resources(certificate.resources)
+    return Reading(
+        cell=cell.key,
+        repeat=0,
+        seconds=seconds,
+        loading=makespan - seconds,
+        requests=certificate.scope.rows,
+        answered=certificate.scope.answered,
+        failed=certificate.scope.failed,
+        prompt_tokens=certificate.metrics.prompt_tokens,
+        output_tokens=certificate.metrics.output_tokens,
+        digest=digest_of((result.custom_id, result.text or "") for result in answers),
+        latencies=_rounded(attempt.finished - attempt.dispatched for attempt in attempts),
+        ttft=_rounded(_first(attempt) for attempt in attempts if attempt.first_token is not None),
+        bound=certificate.bound.bound.value if certificate.bound.ratio.value is not None else None,
+        overlap=certificate.audit.overlap.value,
+        width=certificate.audit.width_mean.value,
+        audit=certificate.audit.verdict,
+        reason=certificate.audit.reason,
+        advice=_advice(certificate),
+        peak_rss=peaks,
+        energy=energy,
+        missing=missing,
+    )
+
+
+def digest_of(answers: Iterable[tuple[str, str]]) -> str:
+    """A digest of answers by id, whatever their order; equal work has equal digests."""
+    whole = hashlib.sha256()
+    for custom_id, text in sorted(answers):
+        for part in (custom_id, text):
+            whole.update(len(part.encode()).to_bytes(8, "big") + part.encode())
+    return whole.hexdigest()
+
+
+def _first(attempt: Attempt) -> float:
+    return (attempt.first_token or attempt.finished) - attempt.dispatched
+
+
+def _rounded(seconds: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(each, 6) for each in seconds)
+
+
+def _advice(certificate: Certificate) -> tuple[str, ...]:
+    return tuple(f"{each.text} ({each.evidence})" for each in certificate.advice)
+
+
+def _resources(used: Resources | None) -> tuple[dict[str, int], float | None, dict[str, str]]:
+    """Peaks of memory by process, joules, and why what is missing is missing."""
+    if used is None:
+        return {}, None, {"memory": "the run recorded no resources", "energy": "the run recorded no resources"}
+    peaks: dict[str, int] = {}
+    missing: dict[str, str] = {}
+    for session in used.sessions:
+        for process in session.processes:
+            if process.peak_rss.value is None:
+                missing["memory"] = process.peak_rss.reason
+            else:
+                peaks[process.name] = max(peaks.get(process.name, 0), int(process.peak_rss.value))
+    if used.energy.value is None:
+        missing["energy"] = used.energy.reason
+    return peaks, used.energy.value, missing

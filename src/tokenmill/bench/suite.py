@@ -1,0 +1,58 @@
+"""What a suite is: the ways to do the work, and one of them done once."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from tokenmill.bench.cell import Cell, Reading
+from tokenmill.bench.table import Row
+from tokenmill.errors import UsageError
+
+#: Suites by name: module, and the line that `--help` shows without importing it.
+SUITES = {
+    "strategies": ("tokenmill.bench.strategies", "Which strategy, with how many requests in flight."),
+}
+
+
+class Suite(Protocol):
+    """A set of cells and how one is measured. The module of a suite has one under the name `SUITE`.
+
+    `options`: a struct whose fields are the suite's command-line options; their `Meta` descriptions are the help.
+    `unit`: what a cell's `workers` are. `varied`: the factor that counts them, empty if none does. `example`: options
+    for the help.
+    """
+
+    name: str
+    unit: str
+    varied: str
+    example: str
+    options: type[Struct]
+
+    def prepare(self, options: Any, folder: Path) -> None:
+        """Writes what all cells need (scripts, models); raises `UsageError` for options that don't go together."""
+        ...
+
+    def cells(self, options: Any) -> list[Cell]: ...
+
+    def measure(self, options: Any, cell: Cell, folder: Path) -> Reading:
+        """Does the cell's work once, in a fresh process; its `repeat` and the process's figures are filled in."""
+        ...
+
+    def findings(self, options: Any, rows: Sequence[Row]) -> list[str]:
+        """What the table shows, in sentences, each with its evidence."""
+        ...
+
+
+def suite_of(name: str) -> Suite:
+    if name not in SUITES:
+        near = get_close_matches(name, SUITES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"no suite {name!r}; {hint}known: {', '.join(SUITES)}")
+    found: Suite = importlib.import_module(SUITES[name][0]).SUITE
+    return found

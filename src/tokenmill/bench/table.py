@@ -1,0 +1,230 @@
+"""What a sweep's readings come to: one row a cell, with intervals, compared with the baseline of its group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from msgspec import Struct
+
+from tokenmill.bench.cell import Cell, Reading
+from tokenmill.stats.claim import Claim
+from tokenmill.stats.interval import Interval, geometric_mean, paired_ratio
+from tokenmill.stats.measure import Measure
+from tokenmill.stats.percentile import percentile_of_runs
+from tokenmill.stats.scaling import Usl, efficiency, fit_usl, karp_flatt
+
+#: How far token counts per request may differ between sides whose answers differ, as a share.
+TOKENS_ALIKE = 0.01
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One cell: means with intervals over its whole readings; failures are counted apart.
+
+    `success`: answered / requests over all readings. `seconds`, `loading`: s. `rate`: output tokens/s. `speedup`:
+    seconds of the baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those
+    of the baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of
+    peaks in bytes; `more_memory`: bytes for each worker beyond the baseline's.
+    """
+
+    cell: Cell
+    readings: int
+    success: Measure
+    seconds: Interval
+    loading: Measure
+    rate: Interval
+    latency: Interval
+    latency95: Interval
+    latency99: Interval
+    ttft: Interval
+    speedup: Interval | None
+    claim: Claim | None
+    efficiency: Measure
+    serial_fraction: Measure
+    bound: Measure
+    overlap: Measure
+    width: Measure
+    audit: str
+    reason: str
+    memory: Measure
+    more_memory: Measure
+    cpu: Measure
+    joules_per_token: Measure
+    joules_per_answer: Measure
+    extra: dict[str, float]
+    equal: str
+    faults: tuple[str, ...]
+    failed: dict[str, int]
+    advice: tuple[str, ...]
+
+
+class Law(Struct, frozen=True, kw_only=True):
+    """The universal scalability law over the cells of a group that differ in `workers` alone."""
+
+    group: str
+    of: str
+    law: Usl | None
+    reason: str
+    best: Measure
+    one_more: Measure
+    widest: float
+
+
+def rows_of(cells: Sequence[Cell], readings: Iterable[Reading], unit: str) -> list[Row]:
+    """A row for each cell that was read at least once, in the order of `cells`."""
+    found: dict[str, dict[int, Reading]] = {}
+    for reading in readings:
+        found.setdefault(reading.cell, {})[reading.repeat] = reading
+    baselines = {cell.group: cell for cell in cells if cell.is_baseline}
+    rows = []
+    for cell in cells:
+        if cell.key in found:
+            baseline = baselines.get(cell.group)
+            rows.append(_row(cell, found[cell.key], baseline, found.get(baseline.key, {}) if baseline else {}, unit))
+    return rows
+
+
+def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int, Reading], unit: str) -> Row:
+    whole = {repeat: each for repeat, each in read.items() if each.is_whole}
+    there = list(whole.values())
+    pairs = [repeat for repeat in whole if repeat in its and its[repeat].is_whole]
+    equal = _difference([whole[repeat] for repeat in pairs], [its[repeat] for repeat in pairs])
+    ratio = _speedup(cell, base, whole, its, pairs, by_rate=bool(equal))
+    value = 1.0 if cell.is_baseline else (ratio.value if ratio is not None else None)
+    missing = "nothing was measured" if value is None else ""
+    used, start = cell.workers, base.workers if base else 1.0
+    latencies = [each.latencies for each in there]
+    return Row(
+        cell=cell,
+        readings=len(read),
+        success=_success(read.values()),
+        seconds=geometric_mean([each.seconds for each in there], "s"),
+        loading=_median([each.loading for each in there], "s"),
+        rate=geometric_mean([each.output_tokens / each.seconds for each in there if each.seconds > 0], "tokens/s"),
+        latency=percentile_of_runs(latencies, 0.5, "s"),
+        latency95=percentile_of_runs(latencies, 0.95, "s"),
+        latency99=percentile_of_runs(latencies, 0.99, "s"),
+        ttft=percentile_of_runs([each.ttft for each in there], 0.5, "s"),
+        speedup=ratio,
+        claim=None if ratio is None else Claim(ratio=ratio),
+        efficiency=Measure(None, f"per {unit}", missing)
+        if value is None
+        else efficiency(value, used, start, unit=unit),
+        serial_fraction=Measure(None, "", missing) if value is None else karp_flatt(value, used / start),
+        bound=_median([each.bound / (each.seconds + each.loading) for each in there if each.bound], ""),
+        overlap=_median([each.overlap for each in there if each.overlap is not None], ""),
+        width=_median([each.width for each in there if each.width is not None], ""),
+        audit=there[-1].audit if there else "",
+        reason=there[-1].reason if there else "",
+        memory=_memory(there),
+        more_memory=_more_memory(there, list(its.values()), used - start),
+        cpu=_median([each.cpu for each in there], "s"),
+        joules_per_token=_joules(there, [each.output_tokens for each in there], "J/token"),
+        joules_per_answer=_joules(there, [each.answered for each in there], "J/answer"),
+        extra={name: median([each.extra[name] for each in there]) for name in _extras(there)},
+        equal=equal,
+        faults=tuple(dict.fromkeys(each.fault for each in read.values() if each.fault)),
+        failed=_failed(read.values()),
+        advice=there[-1].advice if there else (),
+    )
+
+
+def _speedup(
+    cell: Cell,
+    base: Cell | None,
+    whole: dict[int, Reading],
+    its: dict[int, Reading],
+    pairs: list[int],
+    *,
+    by_rate: bool,
+) -> Interval | None:
+    """By seconds of equal work; by output tokens per second where the sides did different work."""
+    if base is None or cell.is_baseline:
+        return None
+    if by_rate:
+        ours = [whole[repeat].output_tokens / whole[repeat].seconds for repeat in pairs]
+        theirs = [its[repeat].output_tokens / its[repeat].seconds for repeat in pairs]
+        return paired_ratio(ours, theirs)
+    return paired_ratio([its[repeat].seconds for repeat in pairs], [whole[repeat].seconds for repeat in pairs])
+
+
+def _difference(ours: Sequence[Reading], theirs: Sequence[Reading]) -> str:
+    """Empty for equal answers, or for answers of equal length; else what is compared instead of seconds."""
+    if all(one.digest == other.digest for one, other in zip(ours, theirs, strict=True)):
+        return ""
+    for one, other in zip(ours, theirs, strict=True):
+        if abs(one.output_tokens - other.output_tokens) > TOKENS_ALIKE * max(one.output_tokens, other.output_tokens):
+            return f"answers differ: {one.output_tokens} against {other.output_tokens} tokens; tokens/s are compared"
+    return ""
+
+
+def _success(readings: Iterable[Reading]) -> Measure:
+    asked = answered = 0
+    for each in readings:
+        asked, answered = asked + each.requests, answered + each.answered
+    return Measure(answered / asked, "") if asked else Measure(None, "", "nothing was asked")
+
+
+def _failed(readings: Iterable[Reading]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for each in readings:
+        for kind, number in each.failed.items():
+            counts[kind] = counts.get(kind, 0) + number
+    return counts
+
+
+def _median(values: Sequence[float], unit: str) -> Measure:
+    return Measure(median(values), unit) if values else Measure(None, unit, "nothing was measured")
+
+
+def _memory(readings: Sequence[Reading]) -> Measure:
+    peaks = [sum(each.peak_rss.values()) for each in readings if each.peak_rss]
+    return Measure(max(peaks), "B") if peaks else Measure(None, "B", _why(readings, "memory"))
+
+
+def _more_memory(readings: Sequence[Reading], base: Sequence[Reading], workers: float) -> Measure:
+    ours, theirs = _memory(readings).value, _memory(base).value
+    if workers <= 0 or ours is None or theirs is None:
+        return Measure(None, "B", "no more workers than the baseline" if workers <= 0 else "memory was not measured")
+    return Measure((ours - theirs) / workers, "B")
+
+
+def _joules(readings: Sequence[Reading], counts: Sequence[int], unit: str) -> Measure:
+    if not readings or any(each.energy is None for each in readings):
+        return Measure(None, unit, _why(readings, "energy"))
+    spent = [each.energy / count for each, count in zip(readings, counts, strict=True) if each.energy and count]
+    return _median(spent, unit)
+
+
+def _why(readings: Sequence[Reading], what: str) -> str:
+    return next((each.missing[what] for each in readings if what in each.missing), "it was not measured")
+
+
+def _extras(readings: Sequence[Reading]) -> list[str]:
+    names = dict.fromkeys(name for each in readings for name in each.extra)
+    return [name for name in names if all(name in each.extra for each in readings)]
+
+
+def laws_of(rows: Sequence[Row], readings: Iterable[Reading], varied: str) -> list[Law]:
+    """The law for each set of cells that differ only in the factor `varied`, which counts their workers."""
+    rates: dict[str, list[float]] = {}
+    for each in readings:
+        if each.is_whole and each.seconds > 0:
+            rates.setdefault(each.cell, []).append(each.output_tokens / each.seconds)
+    sets: dict[tuple[str, str], list[Cell]] = {}
+    for row in rows:
+        if varied in row.cell.factors and isinstance(row.cell.factors[varied], int | float):
+            others = ", ".join(str(value) for name, value in row.cell.factors.items() if name != varied)
+            sets.setdefault((row.cell.group, others), []).append(row.cell)
+    return [_law(group, others, cells, rates) for (group, others), cells in sets.items() if len(cells) > 1]
+
+
+def _law(group: str, others: str, cells: Sequence[Cell], rates: dict[str, list[float]]) -> Law:
+    points = [(cell.workers, rate) for cell in cells for rate in rates.get(cell.key, [])]
+    fitted = fit_usl([workers for workers, _ in points], [rate for _, rate in points])
+    widest = max(cell.workers for cell in cells)
+    if isinstance(fitted, Measure):
+        none = Measure(None, "", fitted.reason)
+        return Law(group=group, of=others, law=None, reason=fitted.reason, best=none, one_more=none, widest=widest)
+    more = Measure(fitted.gain(widest), "")
+    return Law(group=group, of=others, law=fitted, reason="", best=fitted.best, one_more=more, widest=widest)
