@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenmill.cluster import Node
@@ -245,7 +245,7 @@ def _verdict(
     for verdict in reversed(about):
         if verdict.alone <= 0:
             continue
-        if verdict.slots is UNSET or verdict.slots != slots:
+        if (verdict.slots, verdict.threads) != (slots, None):  # a plan asks for no threads
             why = f"the verdict of {verdict.date} was measured {verdict.use_in_words}, so not used"
             continue
         other = _other_version(apart, verdict)
