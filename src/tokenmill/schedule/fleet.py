@@ -222,7 +222,7 @@ class Fleet:
                 )
                 self._forward(replace(event, message=text))
                 return
-        self._forward(Cancelled(event.time, event.row, event.node, event.lease))
+        self._forward(Cancelled(event.time, event.row, event.node, event.lease, event.used))
 
     def _judge(self, event: Failed, flight: _Flight) -> None:
         """Opens the breaker when it is time, and lays the failure on the row or on the node."""
