@@ -142,10 +142,10 @@ def test_the_idle_share_is_bounded_but_not_claimed() -> None:
 
 def test_a_peak_that_is_not_known_tells_what_was_seen() -> None:
     """At least that much it was."""
-    found = judged(footprint(processes=(process(None, "the session ended by force", 1000),)))
+    found = judged(footprint(processes=(process(None, "the session ended by force", 3 << 20),)))
 
     assert found.sessions[0].processes[0].peak_rss.reason == (
-        "the session ended by force; at least 1000 B when it was looked at last"
+        "the session ended by force; at least 3.0 MiB when it was looked at last"
     )
 
 

@@ -61,7 +61,7 @@ def test_the_text_and_the_json_hold_what_a_run_took(tmp_path: Path) -> None:
 
     assert "\nResources\n" in text
     assert "memory      driver: " in text
-    assert "of the driver up to the end of the session" in " ".join(text.split())
+    assert "of the driver from the start of its process up to the end of the session" in " ".join(text.split())
     assert facts["resources"]["sessions"][0]["processes"][0]["peak_rss"]["value"] > 10 << 20
 
 

@@ -18,7 +18,7 @@ RESOURCE_DEFINITIONS = {
     "load": "mean over the session of the system's load average over 1 min",
     "pid": "number of the process",
     "peak_rss": "most memory of a process that lay in RAM: the kernel's own high-water mark at its end, not a sample; "
-    "of the driver up to the end of the session, before answers are exported",
+    "of the driver from the start of its process up to the end of the session, before answers are exported",
     "cpu": "processor time of the process / time, mean over the samples, in percent of one core; counted in ticks of "
     "1/100 s",
     "cpu_seconds": "processor time of the process, user and system; of the driver since the session began",

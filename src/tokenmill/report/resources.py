@@ -149,7 +149,7 @@ def _session(number: int, seen: Footprint) -> SessionFigures:
 def _process(use: ProcessUse, seen: Footprint) -> ProcessFigures:
     reason = use.peak_reason
     if use.peak_rss is None and use.seen_peak is not None:
-        reason += f"; at least {use.seen_peak} B when it was looked at last"
+        reason += f"; at least {use.seen_peak / 2**20:.1f} MiB when it was looked at last"
     return ProcessFigures(
         name=use.name,
         pid=use.pid,
