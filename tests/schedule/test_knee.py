@@ -70,6 +70,21 @@ def test_a_level_is_not_called_bad_before_it_is_known_well() -> None:
     assert knee.target == 3
 
 
+def test_a_stall_of_this_machine_is_not_the_nodes_knee() -> None:
+    """A quick node whose chunks are read late for a moment is still asked for as many as it does well with."""
+    knee = Knee()
+    knee.add(2, 220.0, 30.0)
+    assert knee.target == 4
+
+    knee.add(4, 200.0, 40.0)  # a fifth of a second in which the reader hardly got to run
+    for _ in range(40):
+        if knee.target == 4:
+            knee.add(4, 440.0, 20.0)
+
+    assert knee.target is not None
+    assert knee.target > 4
+
+
 def test_nothing_is_held_back_before_anything_is_known() -> None:
     """A node that doesn't tell its pace has no target."""
     knee = Knee()

@@ -14,6 +14,8 @@ from math import log
 
 #: Chunks that must be seen at a level before it is judged good enough to go on, and before it is judged bad.
 ENOUGH, SURE = 6.0, 24.0
+#: Seconds too, before it is judged bad: a quick node sends as many chunks within one short stall of this machine.
+LASTING = 0.5
 #: Chunks remembered of a level; what is older fades.
 MEMORY = 512.0
 #: Growth of throughput per growth of load, both as logarithms: 1 for a node that others don't slow down.
@@ -23,20 +25,25 @@ PATIENCE, PATIENCE_CAP = 32, 1024
 
 
 class _Level:
-    """Throughput seen with so many in flight, in chunks per second."""
+    """Throughput seen with so many in flight, in chunks per second, and for how many seconds."""
 
-    __slots__ = ("chunks", "throughput")
+    __slots__ = ("chunks", "seconds", "throughput")
 
     def __init__(self) -> None:
-        self.chunks = self.throughput = 0.0
+        self.chunks = self.seconds = self.throughput = 0.0
 
     def add(self, throughput: float, chunks: float) -> None:
+        self.seconds += chunks / throughput
         self.chunks = min(self.chunks, MEMORY) + chunks
         self.throughput += (throughput - self.throughput) * chunks / self.chunks
 
     @property
     def is_known(self) -> bool:
         return self.chunks >= ENOUGH
+
+    @property
+    def is_sure(self) -> bool:
+        return self.chunks >= SURE and self.seconds >= LASTING
 
 
 class Knee:
@@ -85,7 +92,7 @@ class Knee:
             self._climb(here, max(1, here // 4))
         elif slope >= FLAT:
             self._climb(here, 1)
-        elif self._levels[here].chunks >= SURE:
+        elif self._levels[here].is_sure:
             self._bad = here
             self._climb(lower, (here - lower) // 2)
 
