@@ -36,6 +36,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/sockets.py
 	$(BIN)/python benchmarks/schedules.py
 	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python benchmarks/same_cpu.py
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

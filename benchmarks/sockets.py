@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,13 +226,13 @@ def source_digest() -> str:
     return found.hexdigest()[:12]
 
 
-def sweep(wanted: Iterable[Cell], repeats: int, beside: int, kept: Kept) -> None:
+def sweep(wanted: Collection[Cell], repeats: int, beside: int, kept: Kept) -> None:
     """All runs that aren't kept yet, repeat by repeat, the cells of each in an order of its own."""
     rng = Random(SEED)
     rows = sentences()
     queue: list[tuple[Cell, int]] = []
     for repeat in range(repeats):
-        order = sorted(set(wanted))
+        order = sorted(wanted)
         rng.shuffle(order)
         queue += [(cell, repeat) for cell in order if (cell, repeat, beside) not in kept.runs]
     virtual = [play_on(CURVES[c.curve], c.strategy, c.order or None, c.in_flight or ANY, rows) for c, _ in queue]
@@ -331,7 +331,7 @@ def main() -> None:
     folder = platformdirs.user_cache_path("tokenmill") / "benchmarks"
     kept = Kept(given.kept or folder / f"sockets-{source_digest()}.jsonl")
     beside, repeats = given.at_once, given.repeats
-    sweep((measured_as(cell, curves) for cell in cells(curves)), repeats, beside, kept)
+    sweep({measured_as(cell, curves) for cell in cells(curves)}, repeats, beside, kept)
     quickest = min(curves, key=lambda name: float(bound(CURVES[name], sentences(), ANY)))
     alone = [Cell(quickest, "auto", "", 0), measured_as(Cell(quickest, *CHOICES[-1], IN_FLIGHT[-1]), curves)]
     sweep(alone, repeats, 1, kept)
