@@ -75,7 +75,7 @@ def test_all_faults_are_told_together() -> None:
     assert found == (
         "'other' is not known here; nodes are [[node]] tables",
         "node 1 ('a'): field 'urll' is not known; did you mean 'url'? "
-        "known: name, url, engine, host, device, priority, key, model",
+        "known: name, url, engine, host, device, priority, key, model, proxy",
         "node 2 ('b'): url: 'ftp://h' is no URL of a server; write http://HOST:PORT",
         "node 2 ('b'): priority must be a whole number from 0 (first) to 1000",
         "node 3 ('all'): name 'all' can't be used; use letters, digits, '.', '_' and '-', "
