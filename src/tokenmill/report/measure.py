@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from tokenmill.stats.measure import Measure
+from tokenmill.stats.percentile import P99_NEEDS, percentile
 
 __all__ = ["Measure", "P99_NEEDS", "Spread", "percentile", "spread"]
-
-#: Below this, a 99th percentile is the largest value or next to it, and says nothing.
-P99_NEEDS = 300
 
 
 class Spread(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,14 +24,6 @@ class Spread(Struct, frozen=True, kw_only=True, omit_defaults=True):
     p95: Measure
     p99: Measure
     largest: Measure
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value below which `share` of a sorted, non-empty sample lies; linear between the two nearest ranks."""
-    position = share * (len(ordered) - 1)
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
 def spread(values: Iterable[float], unit: str, nothing: str) -> Spread:
