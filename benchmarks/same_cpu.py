@@ -238,14 +238,16 @@ def main() -> None:
     print(f"{given.rows} requests of {given.max_tokens} tokens; {facts}; {datetime.datetime.now(datetime.UTC).date()}")
     if given.json:
         kept = [{k: v for k, v in dataclasses.asdict(one).items() if k != "texts"} for one in runs]
-        found = {
+        results = {
             "machine": facts,
             "check": checked,
             "ratios": [dataclasses.asdict(one) for one in ratios],
             "runs": kept,
         }
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
     unsaid = [one for one in runs if one.way == AUTO and not any(TOO_SHORT in note for note in one.said)]
+    if unsaid:
+        print(f"  fail  {len(unsaid)} short runs without a verdict from before didn't say {TOO_SHORT!r}")
     if unsaid or not all(ratio.holds for ratio in ratios):
         raise SystemExit(1)
 
