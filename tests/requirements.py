@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ def require(name: str) -> None:
 def _missing(name: str) -> str | None:
     if name == "strace":
         return None if shutil.which("strace") else "strace is not installed"
+    if name == "chromium":
+        return _without_browser()
+    if name == "axe-core":
+        return None if axe_core().is_file() else "axe-core is not installed; npm install --prefix .cache/web axe-core"
     if name == "time":
         return None if Path("/usr/bin/time").exists() else "GNU time is not installed"
     if name == "root":
@@ -43,3 +48,14 @@ def _without_namespaces() -> str | None:
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     subprocess.run(["ip", "netns", "del", name], capture_output=True)
     return None if made.returncode == 0 else f"no network namespace can be made ({made.stderr.strip()})"
+
+
+def axe_core() -> Path:
+    """Where the checker of accessibility is, if it was installed."""
+    return Path(__file__).parents[1] / ".cache" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def _without_browser() -> str | None:
+    if not Path("/usr/bin/chromium").exists():
+        return "Chromium is not installed"
+    return None if find_spec("playwright") else "playwright is not installed"

@@ -98,7 +98,7 @@ def _check_number(runs: Sequence[str], *, is_comparison: bool) -> None:
 
 
 def _compare(folders: Sequence[Path], wanted: Wanted, *, as_json: bool) -> None:
-    dossiers = [gather(folder) for folder in folders]
+    dossiers = [gather(folder, for_comparison=True) for folder in folders]
     if wanted.any:
         _write_files(dossiers, wanted)
     comparison = compare.compare(dossiers)

@@ -27,7 +27,7 @@ def certificate_in(folder: Path) -> Certificate:
         return certificate_of(record, folder.parent, settings_of(manifest))
 
 
-def gather(folder: Path) -> Dossier:
+def gather(folder: Path, *, for_comparison: bool = False) -> Dossier:
     """The dossier of the run in `folder`. Raises `UsageError` if it never began."""
     with _opened(folder) as (manifest, record):
         meaning = meaning_of(record, folder.parent, settings_of(manifest))
@@ -39,7 +39,7 @@ def gather(folder: Path) -> Dossier:
             about=tuple(_about(manifest, record)),
             failures=tuple(_failures(record)),
             slowest=tuple(_slowest(record, meaning.timeline)),
-            tokens=tokens(meaning.timeline),
+            tokens=tokens(meaning.timeline) if for_comparison else {},
         )
 
 

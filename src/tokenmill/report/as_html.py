@@ -5,7 +5,6 @@ from __future__ import annotations
 from markupsafe import Markup
 from msgspec import Struct
 
-from tokenmill import __version__
 from tokenmill.report import page
 from tokenmill.report.causes import NAMES
 from tokenmill.report.certificate import Certificate
@@ -16,8 +15,12 @@ from tokenmill.report.measure import Measure, Spread
 from tokenmill.report.numbers import NONE, measure, seconds
 from tokenmill.report.plots import FULL, Chart
 from tokenmill.report.recommend import remedy
+from tokenmill.report.spoken_resources import DEFINED, spoken
 from tokenmill.report.svg import Sheet, inline
 from tokenmill.report.visible import shortened
+
+#: Charts that share the axis of time, beside each other.
+OVER_TIME = ("in-flight", "batch-width", "throughput", "memory")
 
 
 class Tile(Struct, frozen=True, kw_only=True):
@@ -44,18 +47,24 @@ def html(dossier: Dossier) -> str:
     """The whole page. Draws with matplotlib."""
     sheet = Sheet()
     drawn = {chart.name: draw(chart, sheet) for chart in charts(dossier.picture)}
+    return fill(dossier, drawn, sheet.css)
+
+
+def fill(dossier: Dossier, drawn: dict[str, Drawn], css: str) -> str:
+    """The page with these charts, whose styles are `css`."""
     certificate = dossier.certificate
     return page.render(
         "run.html",
-        sheet.css,
+        css,
         title=f"Run {dossier.run}",
-        version=__version__,
         dossier=dossier,
         certificate=certificate,
         tiles=tiles(certificate),
         causes=cause_rows(certificate),
         charts=drawn,
+        over_time=[drawn[name] for name in OVER_TIME if name in drawn],
         groups=figures(certificate),
+        resources=resource_rows(certificate),
         spreads=[
             (name, label, [(measure(cell), cell.reason) for cell in cells(spread)])
             for name, label, spread in spreads(certificate)
@@ -76,6 +85,13 @@ def draw(chart: Chart, sheet: Sheet) -> Drawn:
     """A chart in both widths; the page shows the one that fits."""
     svg = tuple(Markup(inline(chart, sheet, narrow=narrow)) for narrow in (False, True))
     return Drawn(name=chart.name, title=chart.title, text=chart.text, is_full=chart.width == FULL, svg=svg)
+
+
+def resource_rows(certificate: Certificate) -> list[tuple[str, str, str]]:
+    """(label, name of its definition, what it is) of everything that was sampled; none if nothing was."""
+    if certificate.resources is None:
+        return []
+    return [(label.strip(), DEFINED.get(label.strip(), ""), text) for label, text in spoken(certificate.resources)]
 
 
 def cells(spread: Spread) -> tuple[Measure, ...]:

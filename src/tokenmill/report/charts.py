@@ -253,12 +253,13 @@ def _memory(picture: Picture) -> Iterator[Chart]:
         return
 
     def draw(axes: Axes, narrow: bool) -> None:
-        for curve, (ink, stroke, _) in zip(shown, STROKES, strict=False):
-            times = [(place + 0.5) * curve.series.step for place in range(len(curve.series.values))]
-            axes.plot(times, curve.series.values, stroke, color=light(ink), label=shortened(curve.label, NAME_LENGTH))
+        for trace, (ink, stroke, _) in zip(shown, STROKES, strict=False):
+            axes.plot(trace.times, trace.values, stroke, color=light(ink), label=shortened(trace.label, NAME_LENGTH))
         amounts_axis(axes, shown[0].unit)
         seconds_axis(axes, picture.makespan)
         legend(axes, len(shown), narrow)
 
-    peaks = (f"{curve.label} {figure(max(curve.series.values))} {curve.unit}" for curve in shown)
-    yield Chart(name="memory", title="Memory over time", text=f"At most: {', '.join(peaks)}.", draw=draw, height=250)
+    peaks = (f"{trace.label} {figure(trace.largest)} {trace.unit}" for trace in shown)
+    yield Chart(
+        name="memory", title="Memory over time", text=f"Largest samples: {', '.join(peaks)}.", draw=draw, height=250
+    )

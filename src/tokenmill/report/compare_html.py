@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tokenmill import __version__
 from tokenmill.report import page
 from tokenmill.report.as_html import draw
 from tokenmill.report.compare import HEAD, Compared, Comparison, cells
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 NAME_LENGTH = 22
 
-#: The definition behind each column of the table.
-DEFINED = ("makespan", "bound", "ratio", "output_tokens_per_second", "latency", "failed", "gap", "")
+#: The definition behind each column of the table, as in `HEAD`.
+DEFINED = ("makespan", "bound", "ratio", "output_tokens_per_second", "latency", "failed", "gap", "against_first")
 
 
 def html(comparison: Comparison) -> str:
@@ -32,12 +31,11 @@ def html(comparison: Comparison) -> str:
         "compare.html",
         sheet.css,
         title=f"{len(comparison.runs)} runs side by side",
-        version=__version__,
         chart=chart,
         head=list(zip(HEAD, DEFINED, strict=True)),
         rows=[(each.run, cells(each), each.against_first.reason) for each in comparison.runs],
         comparison=comparison,
-        definitions={name: DEFINITIONS[name] for name in DEFINED if name},
+        definitions={name: DEFINITIONS[name] for name in DEFINED},
     )
 
 

@@ -66,5 +66,6 @@ DEFINITIONS = {
     "nodes": "addressable engine instances",
     "slots": "requests the nodes answer at the same time, together",
     "session_seconds": "length of each session",
+    "against_first": "makespan of the first run named / makespan of this run; n/a where the work isn't equal",
     "retries": "attempts that did not become the answer of their row",
 }

@@ -53,7 +53,7 @@ class Dossier(Struct, frozen=True, kw_only=True):
     about: tuple[tuple[str, str], ...]
     failures: tuple[Failure, ...]
     slowest: tuple[Slow, ...]
-    #: Output tokens of each answered row, to see whether two runs wrote alike.
+    #: Output tokens of each answered row, to see whether two runs wrote alike; gathered for comparisons only.
     tokens: dict[int, int]
 
 

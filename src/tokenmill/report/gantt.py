@@ -51,8 +51,8 @@ class Gantt(Struct, frozen=True):
 def gantt(timeline: Timeline, *, columns: int = COLUMNS) -> Gantt:
     """Lanes of the slots that worked; of more than can be told apart, some of them, evenly chosen."""
     placed = _placed(timeline)
-    chosen = [placed[place * len(placed) // MOST_LANES] for place in range(MOST_LANES)]
-    shown = placed if len(placed) <= MOST_LANES else chosen
+    count = min(len(placed), MOST_LANES)
+    shown = [placed[place * len(placed) // count] for place in range(count)]
     columns = min(columns, MOST_BARS // max(1, len(shown)))
     column = timeline.makespan / columns if timeline.makespan > 0 else 1.0
     nodes = timeline.facts.nodes

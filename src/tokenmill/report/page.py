@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cache
+from importlib import metadata
 from importlib.resources import files
 from typing import Any
 
@@ -26,7 +27,11 @@ def render(template: str, charts_css: str, **content: Any) -> str:
     style = f"{_colours()}{files('tokenmill.report').joinpath(FOLDER, 'page.css').read_text('utf-8')}{charts_css}"
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return _environment().get_template(template).render(style=Markup(style), policy=Markup(policy), **content)
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=Markup(style), policy=Markup(policy), version=metadata.version("tokenmill"), **content)
+    )
 
 
 def _colours() -> str:

@@ -12,6 +12,7 @@ from tokenmill.report.certificate import Certificate
 from tokenmill.report.flow import POINTS, Series, level
 from tokenmill.report.gantt import Gantt, gantt
 from tokenmill.report.measure import percentile
+from tokenmill.report.memory import Trace, memory
 from tokenmill.report.timeline import Timeline
 
 #: Columns of a lane where the picture is narrow.
@@ -38,14 +39,6 @@ class Distribution(Struct, frozen=True):
     values: tuple[float, ...]
 
 
-class Curve(Struct, frozen=True):
-    """A named series in its unit."""
-
-    label: str
-    unit: str
-    series: Series
-
-
 class Picture(Struct, frozen=True, kw_only=True):
     """Everything there is to draw of one run."""
 
@@ -57,11 +50,11 @@ class Picture(Struct, frozen=True, kw_only=True):
     throughput: Series
     width: Series
     distributions: tuple[Distribution, ...]
-    memory: tuple[Curve, ...] = ()
+    memory: tuple[Trace, ...] = ()
 
 
-def picture(timeline: Timeline, certificate: Certificate, memory: tuple[Curve, ...] = ()) -> Picture:
-    """Draws nothing; says what to draw. `memory` are series of resident memory, if they were sampled."""
+def picture(timeline: Timeline, certificate: Certificate) -> Picture:
+    """Draws nothing; says what to draw."""
     return Picture(
         makespan=timeline.makespan,
         steps=_steps(certificate),
@@ -71,7 +64,7 @@ def picture(timeline: Timeline, certificate: Certificate, memory: tuple[Curve, .
         throughput=_throughput(timeline),
         width=_width(timeline),
         distributions=_distributions(timeline),
-        memory=memory,
+        memory=memory(timeline, certificate.resources),
     )
 
 

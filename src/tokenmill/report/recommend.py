@@ -146,7 +146,7 @@ def _similar(seen: Seen) -> Iterator[Advice]:
 
 def _cause(seen: Seen) -> Iterator[Advice]:
     why = seen.causes
-    if why is None or not why.largest:
+    if why is None or not why.largest or seen.makespan <= 0:
         return
     lost = getattr(why, why.largest)
     share = f"{NAMES[why.largest]} cost {seconds(lost)}, {100 * lost / seen.makespan:.0f} % of the run"

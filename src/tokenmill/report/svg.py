@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from tokenmill.report.ink import INKS
 from tokenmill.report.plots import Chart, drawing, figure
+from tokenmill.report.visible import visible
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -54,7 +55,7 @@ def inline(chart: Chart, sheet: Sheet, *, narrow: bool = False) -> str:
     root.set("class", "narrow" if narrow else "wide")
     for place, (tag, text) in enumerate((("title", chart.title), ("desc", chart.text))):
         element = ElementTree.Element(tag, {"id": f"{key}-{tag[0]}"})
-        element.text = text
+        element.text = visible(text)
         root.insert(place, element)
     return ElementTree.tostring(root, encoding="unicode")
 
