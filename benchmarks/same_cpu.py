@@ -42,7 +42,7 @@ import transformers
 
 import tokenmill
 from tokenmill.driver.verdicts import VERDICTS
-from tokenmill.schedule.trial import T_95
+from tokenmill.stats.student import t_95
 
 DEMO = Path(tokenmill.__file__).parent / "demo"
 SHAPE = {"n_layer": 4, "n_head": 8, "n_embd": 512, "n_positions": 1024}
@@ -177,7 +177,7 @@ def compare(runs: Iterable[Measured], way: str, over: str, *, judged: bool) -> R
         return None
     middle, low, high = fmean(logs), None, None
     if len(logs) > 1:
-        reach = T_95[min(len(logs) - 1, len(T_95)) - 1] * stdev(logs) / sqrt(len(logs))
+        reach = t_95(len(logs) - 1) * stdev(logs) / sqrt(len(logs))
         low, high = exp(middle - reach), exp(middle + reach)
     return Ratio(way=way, over=over, pairs=len(logs), mean=exp(middle), low=low, high=high, judged=judged)
 

@@ -15,7 +15,6 @@ from statistics import fmean, variance
 
 from msgspec import Struct
 
-from tokenmill.stats.student import T_95 as T_95  # benchmarks ask for it here
 from tokenmill.stats.student import t_95
 
 #: Turns after a verdict that are too few to contradict it, and how much slower than the other choice they must be.
