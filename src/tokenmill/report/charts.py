@@ -47,7 +47,7 @@ def charts(picture: Picture) -> list[Chart]:
             "batch-width",
             "Batch width",
             "sequences",
-            "Sequences in the engine's forward passes, weighted by tokens: "
+            "Sequences in the engine's forward passes, weighted by tokens, each answer at its own mean: "
             f"{figure(max(picture.width.values, default=0))} in the widest of {len(picture.width.values)} steps.",
         ),
         *_over_time(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -163,7 +164,8 @@ def amounts_axis(axes: Axes, unit: str) -> None:
     """Amounts from 0 upwards, at round numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_ylim(bottom=0)
+    most = axes.dataLim.ymax
+    axes.set_ylim(0, 1.08 * most if 0 < most < inf else 1)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10]))
     axes.set_ylabel(unit)
 
