@@ -83,6 +83,7 @@ def test_nodes_are_added_listed_and_removed(desk: Desk) -> None:
             "priority": 1,
             "key": None,
             "model": None,
+            "proxy": None,
         },
         {
             "name": "b",
@@ -93,6 +94,7 @@ def test_nodes_are_added_listed_and_removed(desk: Desk) -> None:
             "priority": 0,
             "key": "env:KEY",
             "model": "m",
+            "proxy": None,
         },
     ]
     assert done(nodes(desk, "list")).splitlines()[0] == "a  http://10.0.0.5:11434  device gpu:0, gpu:1  priority 1"
