@@ -37,9 +37,17 @@ def reading_of(cell: Cell, answers: Answers) -> Reading:
         return Reading(cell=cell.key, repeat=0, fault="no request was sent")
     record = Record(answers.folder / "record.db")
     try:
-        attempts = [attempt for attempt in record.attempts() if attempt.outcome == "answered"]
+        attempts = list(record.attempts())
     finally:
         record.close()
+    return reading_from(cell, certificate, attempts, ((result.custom_id, result.text or "") for result in answers))
+
+
+def reading_from(
+    cell: Cell, certificate: Certificate, attempts: Iterable[Attempt], answers: Iterable[tuple[str, str]]
+) -> Reading:
+    """A certificate and what it was made from as a reading; `answers` are texts by id."""
+    answered = [attempt for attempt in attempts if attempt.outcome == "answered"]
     makespan = certificate.metrics.makespan.value or 0.0
     seconds = certificate.metrics.makespan_without_loading.value or 0.0
     peaks, energy, missing = _resources(certificate.resources)
@@ -53,9 +61,9 @@ def reading_of(cell: Cell, answers: Answers) -> Reading:
         failed=certificate.scope.failed,
         prompt_tokens=certificate.metrics.prompt_tokens,
         output_tokens=certificate.metrics.output_tokens,
-        digest=digest_of((result.custom_id, result.text or "") for result in answers),
-        latencies=_rounded(attempt.finished - attempt.dispatched for attempt in attempts),
-        ttft=_rounded(_first(attempt) for attempt in attempts if attempt.first_token is not None),
+        digest=digest_of(answers),
+        latencies=_rounded(attempt.finished - attempt.dispatched for attempt in answered),
+        ttft=_rounded(_first(attempt) for attempt in answered if attempt.first_token is not None),
         bound=certificate.bound.bound.value if certificate.bound.ratio.value is not None else None,
         overlap=certificate.audit.overlap.value,
         width=certificate.audit.width_mean.value,

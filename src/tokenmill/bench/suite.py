@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -17,6 +17,7 @@ from tokenmill.errors import UsageError
 #: Suites by name: module, and the line that `--help` shows without importing it.
 SUITES = {
     "strategies": ("tokenmill.bench.strategies", "Which strategy, with how many requests in flight."),
+    "colocation": ("tokenmill.bench.colocation", "Nodes alone and together: whether a second one is worth using."),
 }
 
 
@@ -47,6 +48,32 @@ class Suite(Protocol):
     def findings(self, options: Any, rows: Sequence[Row]) -> list[str]:
         """What the table shows, in sentences, each with its evidence."""
         ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A suite whose cells or findings depend on what is there, such as which nodes are on one host."""
+
+    def settled(self, options: Any, where: Path) -> Any:
+        """The options with what was found, before the sweep has a folder in `where`; they are kept with it.
+
+        So a sweep that goes on, or is shown, is the one that was begun. Fields for what is found have `FOUND` in their
+        `Meta`, and are no command-line options. Raises `UsageError` if the sweep can't be done.
+        """
+        ...
+
+
+@runtime_checkable
+class Concludes(Protocol):
+    """A suite whose findings are of use to runs."""
+
+    def conclude(self, options: Any, rows: Sequence[Row]) -> list[str]:
+        """Keeps them where runs look, once, when the sweep is whole; says in sentences what was kept and where."""
+        ...
+
+
+#: `extra` of a field that `settled` fills in.
+FOUND = {"is_found": True}
 
 
 def suite_of(name: str) -> Suite:

@@ -21,10 +21,11 @@ TOKENS_ALIKE = 0.01
 class Row(Struct, frozen=True, kw_only=True):
     """One cell: means with intervals over its whole readings; failures are counted apart.
 
-    `success`: answered / requests over all readings. `seconds`, `loading`: s. `rate`: output tokens/s. `speedup`:
-    seconds of the baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those
-    of the baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of
-    peaks in bytes; `more_memory`: bytes for each worker beyond the baseline's.
+    `success`: answered / requests over all readings. `seconds`, `loading`: s. `rate`: output tokens/s, and `rates`
+    those of each whole reading by its repeat, so that any two cells can be compared in pairs. `speedup`: seconds of
+    the baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those of the
+    baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of peaks
+    in bytes; `more_memory`: bytes for each worker beyond the baseline's.
     """
 
     cell: Cell
@@ -33,6 +34,7 @@ class Row(Struct, frozen=True, kw_only=True):
     seconds: Interval
     loading: Measure
     rate: Interval
+    rates: dict[int, float]
     latency: Interval
     latency95: Interval
     latency99: Interval
@@ -92,6 +94,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
     ratio = _speedup(cell, base, whole, its, pairs, by_rate=bool(equal))
     value = 1.0 if cell.is_baseline else (ratio.value if ratio is not None else None)
     missing = "nothing was measured" if value is None else ""
+    rates = {repeat: each.output_tokens / each.seconds for repeat, each in whole.items() if each.seconds > 0}
     used, start = cell.workers, base.workers if base else 1.0
     latencies = [each.latencies for each in there]
     return Row(
@@ -100,7 +103,8 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
         success=_success(read.values()),
         seconds=geometric_mean([each.seconds for each in there], "s"),
         loading=_median([each.loading for each in there], "s"),
-        rate=geometric_mean([each.output_tokens / each.seconds for each in there if each.seconds > 0], "tokens/s"),
+        rate=geometric_mean(list(rates.values()), "tokens/s"),
+        rates=rates,
         latency=percentile_of_runs(latencies, 0.5, "s"),
         latency95=percentile_of_runs(latencies, 0.95, "s"),
         latency99=percentile_of_runs(latencies, 0.99, "s"),

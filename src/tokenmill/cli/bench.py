@@ -12,7 +12,7 @@ import msgspec
 from tokenmill.bench.columns import DEFINITIONS, points_of
 from tokenmill.bench.compare import compare_sweeps
 from tokenmill.bench.folder import SweepFolder, find_sweep, sweeps_folder
-from tokenmill.bench.suite import SUITES, suite_of
+from tokenmill.bench.suite import SUITES, Concludes, Settles, suite_of
 from tokenmill.bench.sweep import Results, Step, carry_on, results_of
 from tokenmill.cli.bench_options import convert, options_of
 from tokenmill.cli.bench_table import show, show_changes
@@ -82,10 +82,13 @@ def _suite_command(name: str) -> click.Command:
         options = convert(suite.options, given)
         targets = tuple(common["target"])
         parse(targets, list(DEFINITIONS))
+        where = sweeps_folder(common["bench_dir"])
+        if isinstance(suite, Settles):
+            options = suite.settled(options, where)
         cells = suite.cells(options)  # refuses what doesn't go together before a folder is made
         data = msgspec.to_builtins(options)
         folder = SweepFolder.create(
-            sweeps_folder(common["bench_dir"]),
+            where,
             name,
             data,
             repeats=common["repeats"],
@@ -158,11 +161,17 @@ def compare(old: str, new: str, least: float, bench_dir: Path | None, as_json: b
 
 
 def _go_on(folder: SweepFolder, *, as_json: bool, quiet: bool) -> None:
+    was_complete = results_of(folder).complete
     is_whole = carry_on(folder, (lambda _: None) if quiet else _watch)
     if not is_whole:
         tell(f"tokenmill: stopped; what was measured is kept. Go on with: tokenmill bench resume {folder.path}")
         sys.exit(INTERRUPTED)
-    outcome = worst(_show(results_of(folder), as_json=as_json))
+    results = results_of(folder)
+    suite = suite_of(results.plan.suite)
+    if isinstance(suite, Concludes) and not was_complete:
+        for line in suite.conclude(msgspec.convert(results.plan.options, suite.options), results.rows):
+            tell(line)
+    outcome = worst(_show(results, as_json=as_json))
     if outcome == "fail":
         sys.exit(MISSED)
 

@@ -8,18 +8,24 @@ import click
 import msgspec
 from msgspec import Struct, inspect
 
+from tokenmill.bench.suite import FOUND
 from tokenmill.errors import UsageError
 
 
 def options_of(struct: type[Struct]) -> list[click.Option]:
     """One option for each field; a field `two_words` is `--two-words`, a tuple may be given again, a bool is a flag."""
-    return [_option(field) for field in _fields(struct)]
+    return [_option(field) for field in _fields(struct) if not _is_found(field)]
 
 
 def _fields(struct: type[Struct]) -> tuple[inspect.Field, ...]:
     found = inspect.type_info(struct)
     assert isinstance(found, inspect.StructType)
     return found.fields
+
+
+def _is_found(field: inspect.Field) -> bool:
+    """Whether the suite fills it in itself."""
+    return isinstance(field.type, inspect.Metadata) and (field.type.extra or {}).items() >= FOUND.items()
 
 
 def _option(field: inspect.Field) -> click.Option:
