@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenmill.plan.ramp import TAIL, Burst, Ramp, Shot, words
+from tokenmill.plan.ramp import BRIEFEST, TAIL, Burst, Ramp, Shot, words
 
 #: How late the end of an answer of a second may be seen without overlapping with the next answer in its slot.
 LATEST = TAIL / (1 - TAIL)
@@ -106,9 +106,10 @@ def test_pace_and_first_token_are_measured_on_the_way() -> None:
     assert ramp.pace == 64.0
 
 
-@given(st.integers(1, 40), st.integers(1, 64), st.floats(0.0, 0.9), st.floats(0.05, 30.0))
-def test_slots_are_found_exactly_whatever_there_are(slots: int, most: int, first: float, whole: float) -> None:
+@given(st.integers(1, 40), st.integers(1, 64), st.floats(0.0, 0.9), st.floats(2 * BRIEFEST, 30.0))
+def test_slots_are_found_exactly_whatever_there_are(slots: int, most: int, first: float, writing: float) -> None:
     """With undisturbed times the ramp finds the slots, or as many as it sends, in twice as many requests as that."""
+    whole = writing / (1 - first)
     ramp = Ramp(most)
     while ramp.width is not None:
         ramp.add(burst(ramp.width, slots, first * whole, whole))
