@@ -11,13 +11,15 @@ class Cell(Struct, frozen=True, kw_only=True):
     """One way to do the work, told from the others by its `factors`.
 
     Cells of one `group` do equal work on equal hardware and are compared with the group's baseline. `workers` is what
-    efficiency is counted in: the number that is varied, in the suite's own unit.
+    efficiency is counted in: the number that is varied, in the suite's own unit. Cells of a later `stage` are measured
+    when all repeats of the earlier ones are done, as they depend on what those showed.
     """
 
     group: str
     factors: dict[str, Factor]
     workers: float = 1.0
     is_baseline: bool = False
+    stage: int = 0
 
     @property
     def key(self) -> str:
@@ -39,8 +41,8 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `seconds`: from the first request to the last answer, after `loading`. `digest`: of all answers by id, so that equal
     work can be told. `latencies` and `ttft`: seconds of each answered request. `bound`: seconds, None if unknown.
     `peak_rss`: bytes by process, from the kernel's high-water marks. `load`: the machine's load average before.
-    `energy`: J, None with the reason in `missing`. `extra`: what only this suite measures. `fault`: why there is no
-    reading.
+    `energy`: J, None with the reason in `missing`. `extra`: what only this suite measures. `cost`: what is compared, in
+    seconds and less is better, where the time was given and the work was measured. `fault`: why there is no reading.
     """
 
     cell: str
@@ -69,6 +71,7 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     energy: float | None = None
     missing: dict[str, str] = {}
     extra: dict[str, float] = {}
+    cost: float | None = None
     notes: tuple[str, ...] = ()
     fault: str = ""
 
@@ -76,3 +79,8 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_whole(self) -> bool:
         """Whether all requests were answered, so that its time may be compared."""
         return not self.fault and self.requests > 0 and self.answered == self.requests
+
+    @property
+    def compared(self) -> float:
+        """What readings are compared by, in seconds: those of equal work, or the cost of a part of it."""
+        return self.seconds if self.cost is None else self.cost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tokenmill.bench.suite import NamesColumns, suite_of
 from tokenmill.bench.table import Row
 from tokenmill.stats.interval import Interval
 from tokenmill.stats.measure import Measure
@@ -21,6 +22,7 @@ DEFINITIONS = {
     "ttft": "median of first token - dispatched",
     "bound_ratio": "lower bound / makespan, the median of the repeats; see the certificate of a run",
     "success": "answered / asked, all repeats",
+    "per_answer": "seconds / answered requests, the median; how long one of them took is its latency",
     "loading": "seconds in which the engine was loading and nothing ran, the median",
     "overlap": "sum of generation intervals / length of their union, the median",
     "width": "mean batch width of the engine's forward passes, the median",
@@ -29,13 +31,50 @@ DEFINITIONS = {
     "more_memory": "memory beyond the baseline's / workers beyond the baseline's",
     "joules_per_token": "energy of the machine's measured parts / output tokens",
     "joules_per_answer": "the same / answered requests",
+    "requests_per_second": "answers that ended inside the window / its seconds, the median of the repeats",
+    "offered": "requests that were due inside the window / its seconds, the median",
+    "goodput": "answered requests that were due inside the window and kept the limits stated / its seconds, the median",
+    "ttft_p95": "95th percentile of first token - due, the median of the repeats",
+    "tpot_p50": "median of (finished - first token) / (output tokens - 1), the median of the repeats",
+    "tpot_p95": "95th percentile of the same",
+    "queue_wait": "median of TTFT beyond the TTFT of the idle node, an estimate: a server doesn't say when it begins",
+    "sent_late": "95th percentile of sent - due: how far this program was behind, the median of the repeats",
+    "growth": "requests that came to be in flight over the window (Sen's slope) / those due in it, the median",
+    "trend": "Kendall's tau of the number in flight over ten stretches of the window, 1 for a steady rise, the median",
 }
+#: Units of figures that only one suite measures; the others have none.
+UNITS = dict.fromkeys(("ttft_p95", "tpot_p50", "tpot_p95", "queue_wait", "sent_late"), "s")
+
+#: Heading, name of the figure. Columns without any value are left out, and the last ones where there is no room.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("time", "seconds"),
+    ("speedup", "speedup"),
+    ("efficiency", "efficiency"),
+    ("Karp-Flatt", "serial_fraction"),
+    ("tok/s", "tokens_per_second"),
+    ("success", "success"),
+    ("latency p50", "latency_p50"),
+    ("of bound", "bound_ratio"),
+    ("overlap", "overlap"),
+    ("width", "width"),
+    ("init", "loading"),
+    ("memory", "memory"),
+    ("per worker", "more_memory"),
+    ("J/token", "joules_per_token"),
+)
+
+
+def columns_of(suite: str) -> tuple[tuple[str, str], ...]:
+    """Heading and figure of each column of this suite's table."""
+    found = suite_of(suite)
+    return found.columns if isinstance(found, NamesColumns) else COLUMNS
 
 
 def figures_of(row: Row) -> dict[str, Measure | Interval]:
     """All figures of a cell, with the names of `DEFINITIONS` and those that only its suite measures."""
     none = Measure(None, "", "this is the baseline")
     return {
+        **{name: Measure(None, UNITS.get(name, ""), "this suite doesn't measure it") for name in DEFINITIONS},
         "seconds": row.seconds,
         "speedup": row.speedup or none,
         "efficiency": row.efficiency,
@@ -47,6 +86,7 @@ def figures_of(row: Row) -> dict[str, Measure | Interval]:
         "ttft": row.ttft,
         "bound_ratio": row.bound,
         "success": row.success,
+        "per_answer": row.per_answer,
         "loading": row.loading,
         "overlap": row.overlap,
         "width": row.width,
@@ -55,7 +95,7 @@ def figures_of(row: Row) -> dict[str, Measure | Interval]:
         "more_memory": row.more_memory,
         "joules_per_token": row.joules_per_token,
         "joules_per_answer": row.joules_per_answer,
-        **{name: Measure(value, "") for name, value in row.extra.items()},
+        **{name: Measure(value, UNITS.get(name, "")) for name, value in row.extra.items()},
     }
 
 
@@ -75,7 +115,10 @@ def points_of(rows: Iterable[Row]) -> dict[str, Measure | Interval]:
 
 
 #: Figures of which more is better; of the others less is.
-MORE = ("speedup", "efficiency", "tokens_per_second", "bound_ratio", "success", "overlap", "width")
+MORE = (
+    *("speedup", "efficiency", "tokens_per_second", "bound_ratio", "success", "overlap", "width"),
+    *("requests_per_second", "offered", "goodput"),
+)
 
 
 def _is_better(name: str, new: Measure | Interval, old: Measure | Interval | None) -> bool:

@@ -13,7 +13,7 @@ CHANCE = 0.05
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One cell in both sweeps, by the seconds of its whole readings; `unequal` says that the answers differ."""
+    """One cell in both sweeps, by the seconds (or the cost) of its whole readings; `unequal`: the answers differ."""
 
     cell: str
     comparison: Comparison
@@ -69,7 +69,7 @@ def _seconds(results: Results) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for each in results.readings:
         if each.is_whole:
-            found.setdefault(each.cell, []).append(each.seconds)
+            found.setdefault(each.cell, []).append(each.compared)
     return found
 
 

@@ -16,8 +16,10 @@ from tokenmill.errors import UsageError
 
 #: Suites by name: module, and the line that `--help` shows without importing it.
 SUITES = {
+    "batching": ("tokenmill.bench.batching", "Which pipeline: loops and threads called batch, padded, continuous."),
     "strategies": ("tokenmill.bench.strategies", "Which strategy, with how many requests in flight."),
     "colocation": ("tokenmill.bench.colocation", "Nodes alone and together: whether a second one is worth using."),
+    "knee": ("tokenmill.bench.knee", "How much load one node takes, by requests in flight and by rate of arrivals."),
 }
 
 
@@ -61,6 +63,13 @@ class Settles(Protocol):
         `Meta`, and are no command-line options. Raises `UsageError` if the sweep can't be done.
         """
         ...
+
+
+@runtime_checkable
+class NamesColumns(Protocol):
+    """A suite whose table has its own headings instead of the usual: pairs of heading and figure (see `columns`)."""
+
+    columns: tuple[tuple[str, str], ...]
 
 
 @runtime_checkable

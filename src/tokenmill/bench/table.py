@@ -25,13 +25,15 @@ class Row(Struct, frozen=True, kw_only=True):
     those of each whole reading by its repeat, so that any two cells can be compared in pairs. `speedup`: seconds of
     the baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those of the
     baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of peaks
-    in bytes; `more_memory`: bytes for each worker beyond the baseline's.
+    in bytes; `more_memory`: bytes for each worker beyond the baseline's. `per_answer`: seconds / answered requests.
+    `digests`: those of the whole readings' answers; more than one if a repeat answered differently.
     """
 
     cell: Cell
     readings: int
     success: Measure
     seconds: Interval
+    per_answer: Measure
     loading: Measure
     rate: Interval
     rates: dict[int, float]
@@ -55,6 +57,7 @@ class Row(Struct, frozen=True, kw_only=True):
     joules_per_answer: Measure
     extra: dict[str, float]
     equal: str
+    digests: tuple[str, ...]
     faults: tuple[str, ...]
     failed: dict[str, int]
     advice: tuple[str, ...]
@@ -102,6 +105,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
         readings=len(read),
         success=_success(read.values()),
         seconds=geometric_mean([each.seconds for each in there], "s"),
+        per_answer=_median([each.seconds / each.answered for each in there], "s"),
         loading=_median([each.loading for each in there], "s"),
         rate=geometric_mean(list(rates.values()), "tokens/s"),
         rates=rates,
@@ -127,6 +131,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
         joules_per_answer=_joules(there, [each.answered for each in there], "J/answer"),
         extra={name: median([each.extra[name] for each in there]) for name in _extras(there)},
         equal=equal,
+        digests=tuple(dict.fromkeys(each.digest for each in there)),
         faults=tuple(dict.fromkeys(each.fault for each in read.values() if each.fault)),
         failed=_failed(read.values()),
         advice=there[-1].advice if there else (),
@@ -149,7 +154,7 @@ def _speedup(
         ours = [whole[repeat].output_tokens / whole[repeat].seconds for repeat in pairs]
         theirs = [its[repeat].output_tokens / its[repeat].seconds for repeat in pairs]
         return paired_ratio(ours, theirs)
-    return paired_ratio([its[repeat].seconds for repeat in pairs], [whole[repeat].seconds for repeat in pairs])
+    return paired_ratio([its[repeat].compared for repeat in pairs], [whole[repeat].compared for repeat in pairs])
 
 
 def _difference(ours: Sequence[Reading], theirs: Sequence[Reading]) -> str:

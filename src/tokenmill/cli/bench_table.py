@@ -6,7 +6,7 @@ import io
 import shutil
 from collections.abc import Iterator, Sequence
 
-from tokenmill.bench.columns import DEFINITIONS, figures_of
+from tokenmill.bench.columns import DEFINITIONS, columns_of, figures_of
 from tokenmill.bench.compare import Changes
 from tokenmill.bench.sweep import Results
 from tokenmill.bench.table import Row
@@ -16,24 +16,7 @@ from tokenmill.stats.interval import Interval
 from tokenmill.stats.measure import Measure
 from tokenmill.stats.target import Judged
 
-#: Heading, name of the figure. Columns without any value are left out, and the last ones where there is no room.
-COLUMNS = (
-    ("time", "seconds"),
-    ("speedup", "speedup"),
-    ("efficiency", "efficiency"),
-    ("Karp-Flatt", "serial_fraction"),
-    ("tok/s", "tokens_per_second"),
-    ("success", "success"),
-    ("latency p50", "latency_p50"),
-    ("of bound", "bound_ratio"),
-    ("overlap", "overlap"),
-    ("width", "width"),
-    ("init", "loading"),
-    ("memory", "memory"),
-    ("per worker", "more_memory"),
-    ("J/token", "joules_per_token"),
-)
-#: Columns whose interval is shown.
+#: Columns whose interval is shown; where there is little room, the first goes without it first.
 WITH_INTERVAL = ("seconds", "speedup")
 PERCENT = ("efficiency", "success", "bound_ratio")
 
@@ -51,7 +34,7 @@ def show(results: Results, judged: Sequence[Judged]) -> Iterator[str]:
         yield ""
         if group:
             yield printable(group)
-        yield from _table([row for row in results.rows if row.cell.group == group], width)
+        yield from _table([row for row in results.rows if row.cell.group == group], columns_of(plan.suite), width)
     yield from _remarks(results)
     yield from _judged(judged)
     yield ""
@@ -93,26 +76,37 @@ def _judged(judged: Sequence[Judged]) -> Iterator[str]:
         yield printable(f"{each.outcome:4}  {each.target}{value}{reason}")
 
 
-def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
+def _table(rows: Sequence[Row], columns: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     figures = [figures_of(row) for row in rows]
-    shown = [(title, name) for title, name in COLUMNS if any(each[name].value is not None for each in figures)]
+    shown = [(title, name) for title, name in columns if any(each[name].value is not None for each in figures)]
     extras = dict.fromkeys(name for row in rows for name in row.extra)
-    shown += [(name, name) for name in extras]
+    shown += [(name, name) for name in extras if name not in {of for _, of in columns}]
     factors = list(dict.fromkeys(name for row in rows for name, _ in row.cell.named))
     head = [[str(dict(row.cell.named).get(name, "")) for name in factors] for row in rows]
-    body = [[_cell(name, each[name]) if name in each else "" for _, name in shown] for each in figures]
-    while len(shown) > 2 and _width([*factors, *(title for title, _ in shown)], head, body) > width:
+    titles = [*factors, *(title for title, _ in shown)]
+    for narrower in range(
+        len(WITH_INTERVAL) + 1
+    ):  # room is made by leaving out intervals, then by breaking names, then columns
+        spread = WITH_INTERVAL[narrower:]
+        body = [[_cell(name, each[name], spread) if name in each else "" for _, name in shown] for each in figures]
+        if _width(titles, head, body) <= width:
+            break
+    broken = [[max(cell.split() or [""], key=len) for cell in line] for line in head]  # names may take several lines
+    while len(shown) > 2 and _width(titles, broken, body) > width:
         shown.pop()
+        titles.pop()
         for line in body:
             line.pop()
     table = Table(box=box.ASCII2 if is_plain() else box.SIMPLE, padding=(0, 1), pad_edge=False)
-    for number, title in enumerate([*factors, *(title for title, _ in shown)]):
-        table.add_column(title, justify="left" if number < len(factors) else "right", overflow="fold")
+    for number, title in enumerate(titles):
+        is_name = number < len(factors)
+        least = None if is_name else max(len(line[number - len(factors)]) for line in body)
+        table.add_column(title, justify="left" if is_name else "right", overflow="fold", min_width=least)
     for left, right in zip(head, body, strict=True):
         table.add_row(*(Text(printable(cell)) for cell in left + right))
     screen = io.StringIO()
@@ -121,12 +115,15 @@ def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
 
 
 def _width(titles: Sequence[str], head: Sequence[Sequence[str]], body: Sequence[Sequence[str]]) -> int:
-    """Columns that the table takes with every cell on one line."""
-    lines = [titles, *([*left, *right] for left, right in zip(head, body, strict=True))]
+    """Characters that the table takes with every cell on one line, and headings broken between words."""
+    lines = [
+        [max(title.split(), key=len) for title in titles],
+        *([*left, *right] for left, right in zip(head, body, strict=True)),
+    ]
     return sum(max(len(line[number]) for line in lines) + 3 for number in range(len(titles)))
 
 
-def _cell(name: str, value: Measure | Interval) -> str:
+def _cell(name: str, value: Measure | Interval, spread: Sequence[str] = WITH_INTERVAL) -> str:
     if value.value is None:
         return NONE if name != "speedup" else ""
     if name in PERCENT:
@@ -136,20 +133,22 @@ def _cell(name: str, value: Measure | Interval) -> str:
     if name == "serial_fraction":
         return f"{value.value:.3f}"
     plain = seconds(value.value) if value.unit == "s" else figure(value.value)
-    if name in WITH_INTERVAL and isinstance(value, Interval) and value.low is not None and value.high is not None:
+    if name in spread and isinstance(value, Interval) and value.low is not None and value.high is not None:
         return f"{plain} ({figure(value.low)}-{figure(value.high)})"
     return plain
 
 
 def _definitions(results: Results) -> Iterator[str]:
+    columns = columns_of(results.plan.suite)
     there = {name for row in results.rows for name, value in figures_of(row).items() if value.value is not None}
-    for title, name in COLUMNS:
+    for title, name in columns:
         if name in there:
             yield f"{title}: {DEFINITIONS[name]}"
-    yield f"efficiency counts workers as: {results.unit}"
+    if any(name == "efficiency" for _, name in columns):
+        yield f"efficiency counts workers as: {results.unit}"
     reasons = {
         f"{title} {NONE}: {value.reason}"
-        for title, name in COLUMNS
+        for title, name in columns
         if name not in there
         for row in results.rows
         if isinstance(value := figures_of(row)[name], Measure) and value.reason

@@ -27,6 +27,28 @@ from tokenmill.report.timeline import Timeline, collect
 PACES = "paces.json"
 
 
+class LoadKnee(Struct, frozen=True, kw_only=True):
+    """The load beyond which more costs a node more latency than it brings: what a load sweep found on `date`.
+
+    `requests` at the same time, with `throughput` in tokens/s and the mean `latency` in seconds; `best` is the greatest
+    throughput, with `most` requests. `method` says how it was found.
+    """
+
+    requests: int
+    throughput: float
+    latency: float
+    most: int
+    best: float
+    method: str
+    date: str
+
+
+class KeptPace(DevicePace, frozen=True, kw_only=True, omit_defaults=True):
+    """A pace as it is kept beside the runs, with the knee of the newest load sweep if there was one."""
+
+    knee: LoadKnee | None = None
+
+
 class Meaning(Struct, frozen=True):
     """What a run meant, and the attempts that say so."""
 
@@ -46,19 +68,33 @@ def meaning_of(record: Record, runs: Path, settings: Settings) -> Meaning:
     facts = replace(facts_of(record, places, known, settings), shared=_shared(runs, settings, places))
     timeline = collect(facts, places.attempts(record))
     certificate = judge(timeline)
-    best = merge_all(known, certificate.paces)
-    if best != known:
-        with suppress(OSError):  # a full disk must not take the certificate away; later runs measure again
-            write_paces(runs, best)
+    with suppress(OSError):  # a full disk must not take the certificate away; later runs measure again
+        keep_paces(runs, certificate.paces)
     return Meaning(timeline, certificate)
 
 
-def read_paces(runs: Path) -> tuple[DevicePace, ...]:
+def keep_paces(runs: Path, new: tuple[DevicePace, ...], knee: LoadKnee | None = None) -> None:
+    """Keeps what is better of these paces than what is kept; `knee` is that of every device among them."""
+    known = read_paces(runs)
+    knees = {_place(pace): pace.knee for pace in known} | ({_place(pace): knee for pace in new} if knee else {})
+    best = tuple(
+        KeptPace(host=each.host, device=each.device, digest=each.digest, pace=each.pace, knee=knees.get(_place(each)))
+        for each in merge_all(known, new)
+    )
+    if best != known:
+        write_paces(runs, best)
+
+
+def _place(pace: DevicePace) -> tuple[str, str, str]:
+    return pace.host, pace.device, pace.digest
+
+
+def read_paces(runs: Path) -> tuple[KeptPace, ...]:
     path = runs / PACES
     if not path.exists():
         return ()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=tuple[DevicePace, ...])
+        return msgspec.json.decode(path.read_bytes(), type=tuple[KeptPace, ...])
     except msgspec.DecodeError as error:
         raise UsageError(f"{path}: unreadable ({error}); delete it, paces are measured again") from error
 
