@@ -37,10 +37,10 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from tokenmill.engine.local.config import ModelConfig, read_config
 from tokenmill.engine.local.core import Core
 from tokenmill.engine.local.machine import has_fast_bf16, usable_cores
 from tokenmill.engine.local.weights import plain_name
+from tokenmill.model.config import ModelConfig, read_config
 from tokenmill.request import Sampling
 
 ONE_BY_ONE = "transformers one by one"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.loader.saved_models import MODELS, edit_json, save_model
-from tokenmill.engine.local.config import RopeScaling, read_config
 from tokenmill.errors import TokenmillError
+from tokenmill.model.config import RopeScaling, read_config
 
 LLAMA: dict[str, object] = {
     "model_type": "llama",

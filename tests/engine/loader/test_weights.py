@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from engine.loader.saved_models import MODELS, edit_json, save_model
-from tokenmill.engine.local.config import read_config
 from tokenmill.engine.local.digest import digest
-from tokenmill.engine.local.headers import ENTRY_LIMIT, HEADER_LIMIT, read_header
 from tokenmill.engine.local.weights import check_weights, load_weights, plain_name
 from tokenmill.errors import TokenmillError
+from tokenmill.model.config import read_config
+from tokenmill.model.safetensors import ENTRY_LIMIT, HEADER_LIMIT, read_header
 
 GOOD = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16), "c": torch.zeros(0)})
 

@@ -12,9 +12,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from tokenmill.engine.local.config import ModelConfig, read_config
 from tokenmill.engine.local.core import DTYPES, Core, Output
 from tokenmill.engine.local.weights import plain_name
+from tokenmill.model.config import ModelConfig, read_config
 from tokenmill.request import Sampling
 
 VOCAB = 307

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from engine.local.reference_models import MODELS, answer, make_core, make_reference, ragged_requests
-from tokenmill.engine.local.config import read_config
 from tokenmill.engine.local.core import Core
 from tokenmill.engine.local.weights import check_weights, load_weights
+from tokenmill.model.config import read_config
 from tokenmill.request import Sampling
 
 #: How close the two best logits of the reference may be before an fp32 row is compared no further.

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from tokenmill.cluster import EngineOptions
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.machine import usable_cores
 from tokenmill.engine.local.settings import SLOT_TOKENS, SLOTS, choose_dtype, choose_threads, plan_slots, spare_memory
 from tokenmill.errors import UsageError
+from tokenmill.model.config import ModelConfig
 
 SMALL = ModelConfig(
     family="llama",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tokenmill.engine.local.batcher import Move
-from tokenmill.engine.local.config import ModelConfig
+from tokenmill.model.config import ModelConfig
 
 _ALIGNMENT = 64
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jinja2
 
-from tokenmill.engine.local.files import BadModel, find_file, read_bytes, read_object
 from tokenmill.engine.local.meter import Exhausted, metered
 from tokenmill.engine.local.sandbox import SOURCE_LIMIT, Sandbox
 from tokenmill.errors import TokenmillError
+from tokenmill.model.files import BadModel, find_file, read_bytes, read_object
 from tokenmill.request import Message
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tokenmill.engine.local.batcher import Batcher, Sequence
 from tokenmill.engine.local.cache import Cache
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.memory import MemoryPlan, plan_memory
 from tokenmill.engine.local.models import build_model
 from tokenmill.engine.local.runner import Runner
 from tokenmill.engine.local.sampling import Draw, uniform
 from tokenmill.errors import EngineError
+from tokenmill.model.config import ModelConfig
 from tokenmill.request import Sampling
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from tokenmill.engine.local.files import BadModel, find_file, read_bytes
-from tokenmill.engine.local.headers import Header
 from tokenmill.engine.local.weights import WeightIndex
+from tokenmill.model.files import BadModel, find_file, read_bytes
+from tokenmill.model.safetensors import Header
 
 FULL_LIMIT = 1 << 30
 BLOCK = 1 << 20

@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from tokenmill.engine.local.chat import ChatTemplate, read_template
-from tokenmill.engine.local.config import ModelConfig, read_config
 from tokenmill.engine.local.decoding import IncrementalDecoder
 from tokenmill.engine.local.digest import digest
 from tokenmill.engine.local.tokenizer import BadText, Tokenizer
 from tokenmill.engine.local.weights import WeightIndex, check_weights
 from tokenmill.errors import TokenmillError, UsageError
+from tokenmill.model.config import ModelConfig, read_config
 from tokenmill.request import Message, Request
 
 DEMO = "demo"

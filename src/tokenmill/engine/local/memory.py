@@ -11,9 +11,9 @@ import math
 
 from msgspec import Struct
 
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.weights import expected_tensors
 from tokenmill.errors import UsageError
+from tokenmill.model.config import ModelConfig
 
 ELEMENT_BYTES = {"bf16": 2, "fp32": 4, "fp64": 8}
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from tokenmill.engine.local.attention import Attention, Band, Batch, PromptPiece, is_sdpa_slow
 from tokenmill.engine.local.batcher import BUCKET, Pass, Piece
 from tokenmill.engine.local.cache import Cache
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.models import Model
 from tokenmill.engine.local.sampling import Draw, choose
+from tokenmill.model.config import ModelConfig
 
 #: A pass that reads prompts is filled up to a multiple of this: each number of tokens that a linear sees for the first
 #: time costs the CPU library milliseconds to prepare for, and prompts would bring a new one with every pass.

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.folder import ModelFolder, resolve
 from tokenmill.engine.local.machine import has_fast_bf16, usable_cores, usable_memory
 from tokenmill.engine.local.memory import ELEMENT_BYTES, MemoryPlan, count_weights, plan_memory
 from tokenmill.engine.local.wire import Load
 from tokenmill.errors import UsageError
+from tokenmill.model.config import ModelConfig
 
 #: Up to this many numbers a model is computed in fp32: it is fast enough there, and its answers are then the
 #: same whatever else is in the batch.

@@ -14,8 +14,8 @@ import msgspec
 import tokenizers
 
 from tokenmill.engine.local.decoding import ByteLevelDecoder, IncrementalDecoder, WindowDecoder
-from tokenmill.engine.local.files import BadModel, find_file, read_bytes
 from tokenmill.errors import TokenmillError
+from tokenmill.model.files import BadModel, find_file, read_bytes
 
 #: Parts of decoders that look back only, which is what streaming relies on. `ByteLevel` is streamed alone.
 STREAMABLE = ("Metaspace", "Replace", "ByteFallback", "Fuse", "Strip")

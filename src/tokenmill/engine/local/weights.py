@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from tokenmill.engine.local.config import ModelConfig
-from tokenmill.engine.local.files import BadModel, find_file, read_object
-from tokenmill.engine.local.headers import Header, Stored, read_header
 from tokenmill.errors import InputFaults
+from tokenmill.model.config import ModelConfig
+from tokenmill.model.files import BadModel, find_file, read_object
+from tokenmill.model.safetensors import Header, Stored, read_header
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ from typing import Protocol
 from torch import Tensor
 
 from tokenmill.engine.local.attention import Attention, Batch
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.models.gpt2 import GPT2
 from tokenmill.engine.local.models.llama import Llama
 from tokenmill.engine.local.models.weights import Weights
+from tokenmill.model.config import ModelConfig
 
 
 class Model(Protocol):

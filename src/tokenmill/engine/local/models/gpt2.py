@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenmill.engine.local.attention import Attention, Batch
-from tokenmill.engine.local.config import ModelConfig
 from tokenmill.engine.local.linear import Linear, make_linear
 from tokenmill.engine.local.models.weights import Weights
+from tokenmill.model.config import ModelConfig
 
 
 class GPT2:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tokenmill.engine.local.fields import Fields
-from tokenmill.engine.local.files import BadModel, find_file, read_object
 from tokenmill.errors import InputFaults
+from tokenmill.model.fields import Fields
+from tokenmill.model.files import BadModel, find_file, read_object
 
 
 class RopeScaling(Struct, frozen=True, kw_only=True):

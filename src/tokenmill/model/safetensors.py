@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
-from tokenmill.engine.local.files import BadModel
+from tokenmill.model.files import BadModel
 
 #: The format's own limit, bytes.
 HEADER_LIMIT = 100_000_000
