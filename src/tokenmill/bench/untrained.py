@@ -107,8 +107,8 @@ def _write_weights(folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from tokenmill.engine.local.config import read_config
     from tokenmill.engine.local.weights import SINGLE, expected_tensors
+    from tokenmill.model.config import read_config
 
     source = np.random.default_rng(SEED)
     tensors = {}
