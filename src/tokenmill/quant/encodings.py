@@ -1,0 +1,39 @@
+"""All encodings, by the names that users and formats give them.
+
+An encoding is made here once and shared by all threads: it holds no state. Its kernels are compiled or loaded when it
+first encodes, so a look at the names costs nothing.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from tokenmill.errors import UsageError
+from tokenmill.quant.encoding import Encoding
+from tokenmill.quant.floats import FloatEncoding
+
+_ALL: tuple[Encoding, ...] = (
+    FloatEncoding("F32"),
+    FloatEncoding("F16"),
+    FloatEncoding("BF16"),
+)
+
+#: Every encoding under its own name.
+ENCODINGS: dict[str, Encoding] = {each.name: each for each in _ALL}
+
+#: Names that people ask for and that are refused, with the reason.
+REFUSED = {
+    "INT2": "no format that engines load keeps a model usable at 2 bits without calibration",
+    "Q2_K": "at 2 bits a model without calibration answers badly, and this program doesn't calibrate",
+}
+
+
+def encoding(name: str) -> Encoding:
+    """The encoding called `name`, in upper or lower case; refuses what isn't there, with the nearest names."""
+    asked = name.upper()
+    if asked in ENCODINGS:
+        return ENCODINGS[asked]
+    if asked in REFUSED:
+        raise UsageError(f"{name!r} isn't offered: {REFUSED[asked]}; the smallest here are Q4_0 and W4A16")
+    near = get_close_matches(asked, ENCODINGS, n=3) or sorted(ENCODINGS)
+    raise UsageError(f"{name!r} isn't an encoding; did you mean {', '.join(near)}?")

@@ -1,0 +1,76 @@
+"""Weights that stay numbers: copied as they are, or rounded once to another float type.
+
+Rounding is to nearest, ties to even, as torch and the converters of engines round. NumPy is enough here: a copy is
+bound by memory, and the kernels' caller hands over about a megabyte at a time, which stays in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenmill.quant.encoding import Bits, Bytes
+from tokenmill.quant.tensor import ELEMENTS
+
+#: Bits of the exponent of each type: all of them set means infinite or NaN.
+EXPONENT = {"F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
+
+
+class FloatEncoding:
+    """Each weight as a float of one type; `name` is the type, as in `ELEMENTS`."""
+
+    group = 1
+    outputs = ("",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def row_sizes(self, columns: int) -> tuple[int, ...]:
+        return (columns * ELEMENTS[self.name],)
+
+    def scratch(self, columns: int) -> Any:
+        return None
+
+    def encode(self, bits: Bits, element: str, outputs: tuple[Bytes, ...], scratch: Any) -> int:
+        rounded = bits if element == self.name else narrow(widen(bits, element), self.name)
+        place = first_unusable(rounded, self.name)
+        if place < 0:
+            outputs[0].reshape(-1)[:] = np.ascontiguousarray(rounded).reshape(-1).view(np.uint8)
+        return place
+
+    def decode(self, outputs: tuple[Bytes, ...], rows: int, columns: int) -> NDArray[np.float32]:
+        word = np.uint32 if self.name == "F32" else np.uint16
+        bits = np.ascontiguousarray(outputs[0]).reshape(-1).view(word)
+        return widen(bits, self.name).reshape(rows, columns)
+
+
+def widen(bits: Bits, element: str) -> NDArray[np.float32]:
+    """The numbers that `bits` stand for; exact, as F32 holds every F16 and BF16."""
+    bits = np.ascontiguousarray(bits)
+    if element == "F32":
+        return bits.view(np.float32)
+    if element == "F16":
+        return bits.view(np.float16).astype(np.float32)
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def narrow(numbers: NDArray[np.float32], element: str) -> Bits:
+    """The bits of the nearest number of a type, ties to even; what is too large becomes infinite."""
+    if element == "F32":
+        return numbers.view(np.uint32)
+    if element == "F16":
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return numbers.astype(np.float16).view(np.uint16)
+    bits = numbers.view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
+    return np.where(np.isnan(numbers), np.uint16(0x7FC0), rounded)
+
+
+def first_unusable(bits: Bits, element: str) -> int:
+    """Where the first NaN or infinity stands, counted row by row; -1 without one."""
+    exponent = bits.dtype.type(EXPONENT[element])
+    bad = (bits & exponent) == exponent
+    return int(bad.argmax()) if bad.any() else -1
