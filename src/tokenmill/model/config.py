@@ -89,13 +89,30 @@ STORED_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float6
 
 def read_config(folder: Path) -> ModelConfig:
     """The configuration in `folder`; all faults of config.json are reported together."""
+    config, path = read_raw_config(folder)
+    return make_config(config, read_generation(folder), path)
+
+
+def read_raw_config(folder: Path) -> tuple[Mapping[str, object], Path]:
+    """What config.json in `folder` says, unchecked, and where it is."""
     path = find_file(folder, "config.json")
     if path is None:
         raise BadModel(f"{folder} has no config.json, so it isn't a model folder; download the whole model")
-    config = read_object(path)
-    family = _family(config, path)
-    generation_path = find_file(folder, "generation_config.json")
-    generation: Mapping[str, object] = read_object(generation_path) if generation_path else {}
+    return read_object(path), path
+
+
+def read_generation(folder: Path) -> Mapping[str, object]:
+    """What generation_config.json in `folder` says, unchecked; empty without one."""
+    path = find_file(folder, "generation_config.json")
+    return read_object(path) if path else {}
+
+
+def make_config(config: Mapping[str, object], generation: Mapping[str, object], path: Path) -> ModelConfig:
+    """The configuration that objects in the form of config.json and generation_config.json state.
+
+    `path` names in errors where they are from.
+    """
+    family = find_family(config, path)
     fields = Fields(config)
     found = _read_gpt2(fields) if family == "gpt2" else _read_llama_type(fields, family)
     found |= _read_tokens(fields, family, Fields(generation), _int(found["vocab"]))
@@ -110,7 +127,7 @@ def _int(value: object) -> int:
     return value
 
 
-def _family(config: Mapping[str, object], path: Path) -> str:
+def find_family(config: Mapping[str, object], path: Path) -> str:
     """The family, once nothing in the file demands what isn't supported."""
     known = ", ".join(FAMILIES)
     if config.get("auto_map"):
