@@ -107,8 +107,9 @@ def _write_weights(folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from tokenmill.engine.local.weights import SINGLE, expected_tensors
+    from tokenmill.engine.local.weights import expected_tensors
     from tokenmill.model.config import read_config
+    from tokenmill.model.shards import SINGLE
 
     source = np.random.default_rng(SEED)
     tensors = {}
