@@ -1,0 +1,179 @@
+"""Steps on 32 weights at once, written as vector instructions of LLVM.
+
+Numba unrolls a loop over 32 weights and then fails to turn a maximum or a packing of nibbles into vector instructions;
+these steps say what is meant. LLVM cuts the vectors into what the processor has, so they run on any. An array holds
+weights as bits: unsigned 16 for BF16, signed 16 for F16, unsigned 32 for F32. Nothing here allows the compiler to
+change a rounding.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 32
+
+I1, I8, I16, I32 = ir.IntType(1), ir.IntType(8), ir.IntType(16), ir.IntType(32)
+FLOAT = ir.FloatType()
+BYTES, WORDS, NUMBERS = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES), ir.VectorType(FLOAT, LANES)
+
+#: Bits of a positive infinity: a magnitude from here on is no number.
+INFINITY = 0x7F80_0000
+
+
+def splat(kind: ir.VectorType, number: float | int) -> ir.Constant:
+    """The same number in every lane."""
+    return ir.Constant(kind, [number] * kind.count)
+
+
+def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+    """A scalar known only when the kernel runs, in every lane."""
+    kind = ir.VectorType(scalar.type, lanes)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), splat(ir.VectorType(I32, lanes), 0))
+
+
+def pointer(context: Any, builder: Any, array: types.Array, arguments: Any, kind: Any) -> Any:
+    """The address of element `arguments[1]` of the array `arguments[0]`, as an address of `kind`."""
+    start = context.make_array(array)(context, builder, arguments[0]).data
+    return builder.bitcast(builder.gep(start, [arguments[1]]), kind.as_pointer())
+
+
+def load(context: Any, builder: Any, array: types.Array, arguments: Any) -> Any:
+    """32 weights as bits."""
+    kind = ir.VectorType(I32 if array.dtype == types.uint32 else I16, LANES)
+    return builder.load(pointer(context, builder, array, arguments, kind), align=1)
+
+
+def numbers(builder: Any, array: types.Array, bits: Any) -> Any:
+    """Weights as F32, exactly."""
+    if array.dtype == types.uint32:
+        return builder.bitcast(bits, NUMBERS)
+    wide = builder.zext(bits, WORDS)
+    if array.dtype == types.uint16:
+        return builder.bitcast(builder.shl(wide, splat(WORDS, 16)), NUMBERS)
+    sign = builder.shl(builder.and_(wide, splat(WORDS, 0x8000)), splat(WORDS, 16))
+    magnitude = builder.shl(builder.and_(wide, splat(WORDS, 0x7FFF)), splat(WORDS, 13))
+    scaled = builder.fmul(builder.bitcast(magnitude, NUMBERS), splat(NUMBERS, 2.0**112))
+    return builder.bitcast(builder.or_(builder.bitcast(scaled, WORDS), sign), NUMBERS)
+
+
+def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """A call of one of LLVM's own functions."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def store(context: Any, builder: Any, array: types.Array, arguments: Any, value: Any) -> None:
+    """Writes a vector or a word into bytes."""
+    builder.store(value, pointer(context, builder, array, arguments, value.type), align=1)
+
+
+@intrinsic
+def peak(typing: Any, bits: Any, at: Any) -> Any:
+    """Bits, as F32, of the largest magnitude of 32 weights; `INFINITY` or more if one is no number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = signature.args[0]
+        raw = load(context, builder, array, arguments)
+        wide = raw.type.element == I32
+        magnitude = builder.and_(raw, splat(raw.type, 0x7FFF_FFFF if wide else 0x7FFF))
+        top = call(builder, f"llvm.vector.reduce.umax.v32i{32 if wide else 16}", raw.type.element, magnitude)
+        if wide:
+            return top
+        top = builder.zext(top, I32)
+        if array.dtype == types.uint16:
+            return builder.shl(top, ir.Constant(I32, 16))
+        number = builder.bitcast(builder.shl(top, ir.Constant(I32, 13)), FLOAT)
+        scaled = builder.bitcast(builder.fmul(number, ir.Constant(FLOAT, 2.0**112)), I32)
+        fine = builder.icmp_unsigned("<", top, ir.Constant(I32, 0x7C00))
+        return builder.select(fine, scaled, ir.Constant(I32, INFINITY))
+
+    return types.uint32(bits, types.intp), generate
+
+
+@intrinsic
+def sign_of_first(typing: Any, bits: Any, at: Any, top: Any) -> Any:
+    """Whether the first of 32 weights whose magnitude, as F32 bits, is `top` is negative."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = builder.bitcast(
+            numbers(builder, signature.args[0], load(context, builder, signature.args[0], arguments)), WORDS
+        )
+        magnitude = builder.and_(values, splat(WORDS, 0x7FFF_FFFF))
+        equal = builder.bitcast(builder.icmp_unsigned("==", magnitude, spread(builder, arguments[2])), I32)
+        negative = builder.bitcast(builder.icmp_signed("<", values, splat(WORDS, 0)), I32)
+        first = builder.and_(equal, builder.neg(equal))
+        return builder.icmp_unsigned("!=", builder.and_(negative, first), ir.Constant(I32, 0))
+
+    return types.boolean(bits, types.intp, types.uint32), generate
+
+
+@intrinsic
+def as_number(typing: Any, bits: Any) -> Any:
+    """The F32 that has these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], FLOAT)
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def as_bits(typing: Any, number: Any) -> Any:
+    """The bits of an F32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], I32)
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic
+def put_word(typing: Any, out: Any, to: Any, word: Any) -> Any:
+    """Writes the low 16 bits of `word`, the lower byte first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        store(context, builder, signature.args[0], arguments, builder.trunc(arguments[2], I16))
+
+    return types.void(out, types.intp, types.uint32), generate
+
+
+@intrinsic
+def _truncate_to_half(typing: Any, number: Any) -> Any:
+    """The bits of the nearest F16, by the processor's own instruction."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.zext(builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), I16), I32)
+
+    return types.uint32(types.float32), generate
+
+
+@njit(inline="always")
+def _round_to_half(number: Any) -> Any:
+    """The same by integer arithmetic, for processors without the instruction; `number` isn't too large."""
+    bits = as_bits(number)
+    sign = (bits >> np.uint32(16)) & np.uint32(0x8000)
+    magnitude = bits & np.uint32(0x7FFF_FFFF)
+    if magnitude < np.uint32(0x3880_0000):  # below the smallest normal F16: an addition rounds at the right place
+        small = as_bits(as_number(magnitude) + np.float32(0.5)) - np.uint32(0x3F00_0000)
+        return np.uint32(sign | small)
+    odd = (magnitude >> np.uint32(13)) & np.uint32(1)
+    return np.uint32(sign | ((magnitude + np.uint32(0xC800_0FFF) + odd) & np.uint32(0xFFFF_FFFF)) >> np.uint32(13))
+
+
+def _has_half_instruction() -> bool:
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return True
+    return bool(llvm.get_host_cpu_features().get("f16c", False))
+
+
+#: The bits of the F16 nearest to an F32 that is not too large.
+to_half = _truncate_to_half if _has_half_instruction() else _round_to_half
