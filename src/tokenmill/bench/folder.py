@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ class SweepFolder:
             with whole_file(path / MANIFEST) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
         except OSError as error:
+            with suppress(OSError):
+                path.rmdir()
             raise UsageError(f"{path}: can't be made ({error.strerror}); use --bench-dir") from error
         return cls(path)
 
@@ -90,20 +93,29 @@ class SweepFolder:
             raise UsageError(f"{self.path}: is no sweep ({error}); give the folder of one") from error
 
     def readings(self) -> list[Reading]:
-        """All that was measured so far; a last line that is not whole was never measured."""
+        """All that was measured so far, the last one of each cell and repeat.
+
+        A last line without its end was never measured, even if it reads well: the next reading takes its place.
+
+        Raises:
+            UsageError: a line is no reading, or the file can't be read.
+        """
+        path = self.path / READINGS
         try:
-            lines = (self.path / READINGS).read_bytes().splitlines(keepends=True)
+            *lines, _ = path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
-        found = []
+        except OSError as error:
+            raise UsageError(f"{path}: can't be read ({error.strerror}); check its owner") from error
+        found: dict[tuple[str, int], Reading] = {}
         for number, line in enumerate(lines, start=1):
             try:
-                found.append(msgspec.json.decode(line, type=Reading))
+                reading = msgspec.json.decode(line, type=Reading)
             except msgspec.DecodeError as error:
-                if number == len(lines):
-                    break
-                raise UsageError(f"{self.path / READINGS}, line {number}: {error}; remove that line") from error
-        return found
+                raise UsageError(f"{path}, line {number}: {error}; remove that line") from error
+            found.pop((reading.cell, reading.repeat), None)
+            found[reading.cell, reading.repeat] = reading
+        return list(found.values())
 
     def add(self, reading: Reading) -> None:
         """Keeps a reading, durably.
@@ -124,12 +136,13 @@ class SweepFolder:
     @staticmethod
     def _cut_half_a_line(path: Path) -> None:
         """Takes away what a crash left of a line, as the next one would be glued to it."""
-        if not path.exists():
+        if not path.exists() or path.stat().st_size == 0:
             return
         with path.open("r+b") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def find_sweep(where: Path, name: str) -> SweepFolder:

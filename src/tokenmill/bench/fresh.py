@@ -7,16 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from resource import struct_rusage
+from tempfile import TemporaryFile
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from tokenmill.bench.cell import Cell, Reading
-from tokenmill.bench.child import Order
+from tokenmill.bench.child import PROCESS, Order
+from tokenmill.errors import StorageError
+from tokenmill.footprint import Ended
+from tokenmill.resources.process import own_peak
 
-#: Bytes of a process's complaints that are told.
+#: Characters of a process's complaints that are told, the last ones.
 TOLD = 500
 
 
@@ -25,52 +31,82 @@ class Fresh:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
 
     def read(self, suite: str, options: dict[str, Any], cell: Cell, repeat: int, folder: Path) -> Reading:
-        """Has the cell measured once; a process that dies makes a reading with a fault."""
-        began, load = time.strftime("%Y-%m-%dT%H:%M:%S%z"), _load()
+        """Has the cell measured once; a process that dies makes a reading with a fault.
+
+        Raises:
+            StorageError: the disk is full, or no process can be started.
+        """
+        began, load, inherited = time.strftime("%Y-%m-%dT%H:%M:%S%z"), _load(), own_peak()
         order = msgspec.json.encode(Order(suite=suite, options=options, cell=cell, folder=str(folder)))
         started = time.monotonic()
-        said, told, status, used = self._play(order, folder)
+        try:
+            said, told, status, used = self._play(order + b"\n", folder)
+        except OSError as error:
+            raise StorageError(
+                f"{folder}: no reading can be taken ({error.strerror}); what was measured is kept"
+            ) from error
         wall = time.monotonic() - started
         try:
             reading = msgspec.json.decode(said, type=Reading)
         except msgspec.DecodeError:
-            end = f"ended by signal {-status}" if status < 0 else f"ended with {status}"
-            text = told.decode("utf-8", "replace").strip()[-TOLD:]
-            reading = Reading(cell=cell.key, repeat=repeat, fault=f"its process {end}: {text or 'it said nothing'}")
-        peaks = reading.peak_rss or {"process": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
-        cpu = used.ru_utime + used.ru_stime
-        return replace(reading, repeat=repeat, began=began, load=load, wall=wall, cpu=cpu, peak_rss=peaks)
+            reading = Reading(cell=cell.key, repeat=repeat, fault=_fault(status, told))
+        if status == StorageError.exit_code:
+            raise StorageError(reading.fault)
+        end = Ended.of(used)
+        peaks = _peaks(reading.peak_rss, end, inherited)
+        return replace(reading, repeat=repeat, began=began, load=load, wall=wall, cpu=end.cpu_seconds, peak_rss=peaks)
 
     def stop(self) -> None:
-        """Ends the process that measures now, if there is one; it has its own group, so what it started ends too."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            try:
-                os.killpg(process.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                return
+        """Ends the process that measures now, or the one that is just being started; asked again, by force.
 
-    def _play(self, order: bytes, folder: Path) -> tuple[bytes, bytes, int, Any]:
+        It has its own group, so what it started ends too.
+        """
+        number = signal.SIGKILL if self._is_stopped else signal.SIGTERM
+        self._is_stopped = True
+        self._end(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is not None:  # not polled: that would take its end away from `wait4`
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+
+    def _play(self, order: bytes, folder: Path) -> tuple[bytes, bytes, int, struct_rusage]:
         """What the process wrote on stdout and stderr, its status, and what it used of the machine."""
-        paths = folder / "said", folder / "told"
-        with paths[0].open("w+b") as said, paths[1].open("w+b") as told:
+        with TemporaryFile(dir=folder) as said, TemporaryFile(dir=folder) as told:
             command = [sys.executable, "-m", "tokenmill.bench.child"]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=told, start_new_session=True)
             self._process = process
+            if self._is_stopped:  # while it was being started
+                self._end(signal.SIGTERM)
             assert process.stdin is not None
-            try:
-                with process.stdin as pipe:
+            with suppress(BrokenPipeError), process.stdin as pipe:
+                with suppress(BrokenPipeError):
                     pipe.write(order)
-            except BrokenPipeError:
-                pass
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            self._process = None
+                    pipe.flush()
+                _, status, used = os.wait4(process.pid, 0)
+                self._process = None
+                process.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
             told.seek(0)
             return said.read(), told.read(), process.returncode, used
+
+
+def _fault(status: int, told: bytes) -> str:
+    """What became of a process that gave no reading."""
+    end = f"ended by signal {-status}" if status < 0 else f"ended with {status} and no reading"
+    text = told.decode("utf-8", "replace").strip()[-TOLD:]
+    return f"its process {end}: {text or 'it said nothing'}"
+
+
+def _peaks(read: dict[str, int], end: Ended, inherited: int) -> dict[str, int]:
+    """Peaks by process. The kernel's last word on the child is exact, but counts in what its parent had held."""
+    if end.peak_rss > inherited and set(read) <= {PROCESS}:
+        return {PROCESS: end.peak_rss}
+    return read
 
 
 def _load() -> float | None:

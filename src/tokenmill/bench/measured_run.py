@@ -51,6 +51,9 @@ def reading_from(
     makespan = certificate.metrics.makespan.value or 0.0
     seconds = certificate.metrics.makespan_without_loading.value or 0.0
     peaks, energy, missing = _resources(certificate.resources)
+    ratio = certificate.bound.ratio
+    if ratio.value is None:
+        missing["bound"] = ratio.reason
     return Reading(
         cell=cell.key,
         repeat=0,
@@ -64,7 +67,7 @@ def reading_from(
         digest=digest_of(answers),
         latencies=_rounded(attempt.finished - attempt.dispatched for attempt in answered),
         ttft=_rounded(_first(attempt) for attempt in answered if attempt.first_token is not None),
-        bound=certificate.bound.bound.value if certificate.bound.ratio.value is not None else None,
+        bound=certificate.bound.bound.value if ratio.value is not None else None,
         overlap=certificate.audit.overlap.value,
         width=certificate.audit.width_mean.value,
         audit=certificate.audit.verdict,

@@ -10,16 +10,21 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.measured_run import measure_run
-from tokenmill.bench.numbers import numbers_in, words_in
+from tokenmill.bench.numbers import names_in, numbers_in, words_in
 from tokenmill.bench.table import Row
+from tokenmill.driver.options import absolute, is_served, settled_node
 from tokenmill.errors import UsageError
 from tokenmill.schedule.choose import STRATEGIES as KNOWN
+from tokenmill.workload import Spec, scan
+from tokenmill.workload.spec import STDIN
 
 BOUNDLESS = "inf"
 #: Tokens of a sentence of the script: enough to see first tokens apart from ends.
@@ -42,7 +47,9 @@ class StrategiesOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         "1,2,4,6,8,12"
     )
     slots: Annotated[str, Meta(description="Real slots of the scripted server; 'inf' for no limit.")] = "1,4,inf"
-    sentence: Annotated[float, Meta(description="Seconds that the scripted server takes for a sentence.", gt=0)] = 0.01
+    sentence: Annotated[
+        float, Meta(description="Seconds that the scripted server takes for a sentence.", gt=0, le=3600)
+    ] = 0.01
     max_tokens: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Longest answer, in tokens.")] = None
     limit: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Take only the first N rows.")] = None
 
@@ -56,24 +63,41 @@ class Strategies:
     example = "--engine scripted --slots 1,4,inf"
     options = StrategiesOptions
 
+    def settled(self, options: StrategiesOptions, where: Path) -> StrategiesOptions:  # noqa: ARG002 - the protocol's
+        """The files named hold in any working folder, and the input was read once: a bad one costs no reading."""
+        self.cells(options)
+        if options.source == STDIN:
+            raise UsageError("--source -: each reading reads the prompts again, standard input can't be; name a file")
+        is_folder = options.model not in ("", "demo") and not any(map(is_served, options.node))
+        options = replace(
+            options,
+            source=absolute(options.source),
+            model=absolute(options.model) if is_folder else options.model,
+            node=tuple(map(settled_node, options.node)),
+        )
+        with TemporaryDirectory(prefix="tokenmill-bench-") as spool:
+            if not list(scan(Spec(source=options.source, limit=options.limit), Path(spool))):
+                raise UsageError(f"--source {options.source}: no prompt is in it; name another file")
+        return options
+
     def prepare(self, options: StrategiesOptions, folder: Path) -> None:
-        if options.engine not in ("", "scripted"):
-            raise UsageError(f"--engine {options.engine!r}: known is scripted; name others with --model or --node")
-        if options.engine and (options.model or options.node):
-            raise UsageError("--engine scripted is a node of its own; leave out --model and --node")
-        unknown = [name for name in words_in(options.strategies) if name not in KNOWN]
-        if unknown:
-            raise UsageError(f"--strategies: no strategy {unknown[0]!r}; known: {', '.join(KNOWN)}")
-        numbers_in("--widths", options.widths)
         for slots in _capacities(options) if options.engine else ():
             _script_path(folder, slots).write_text(script_of(slots, options.sentence), encoding="utf-8")
 
     def cells(self, options: StrategiesOptions) -> list[Cell]:
+        if options.engine not in ("", "scripted"):
+            raise UsageError(f"--engine {options.engine!r}: known is scripted; name others with --model or --node")
+        if options.engine and (options.model or options.node):
+            raise UsageError("--engine scripted is a node of its own; leave out --model and --node")
+        names = names_in("--strategies", options.strategies, KNOWN)
         widths = numbers_in("--widths", options.widths)
         groups = [_named(slots) for slots in _capacities(options)] if options.engine else [""]
-        return [
-            cell for group in groups for name in words_in(options.strategies) for cell in _cells(group, name, widths)
-        ]
+        found = [cell for group in groups for name in names for cell in _cells(group, name, widths)]
+        if not found:
+            raise UsageError(
+                f"--widths {options.widths}: {names[0]} needs 2 or more in flight; give a list such as 1,2,4"
+            )
+        return found
 
     def measure(self, options: StrategiesOptions, cell: Cell, folder: Path) -> Reading:
         node = f"scripted:{_script_path(folder, cell.group.split()[0])}" if options.engine else ""
@@ -114,6 +138,8 @@ def script_of(slots: str, sentence: float) -> str:
 
 def _capacities(options: StrategiesOptions) -> list[str]:
     found = words_in(options.slots)
+    if not found:
+        raise UsageError("--slots: an empty list; give one such as 1,4,inf")
     for each in found:
         if each != BOUNDLESS:
             numbers_in("--slots", each)
@@ -152,7 +178,8 @@ def _finding(group: str, rows: Sequence[Row]) -> list[str]:
     said = [f"{start}quickest is {best.cell.title}: {best.seconds.value:.3g} s"]
     if best.claim is not None:
         said[0] += f", {best.claim} against one at a time"
-    if all(row.claim is None or row.claim.finding in ("no difference", "worse") for row in whole):
+    claims = [row.claim for row in whole if row.claim is not None]
+    if claims and all(claim.finding in ("no difference", "worse") for claim in claims):
         said.append(f"{start}parallelism does not pay here: no cell was shown to be quicker than one at a time")
     smallest = [row for row in whole if _is_as_good(row, best)]
     few = min(smallest, key=lambda row: row.cell.workers)

@@ -15,9 +15,11 @@ from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.folder import Plan, SweepFolder
 from tokenmill.bench.fresh import Fresh
 from tokenmill.bench.order import left
-from tokenmill.bench.suite import Suite, suite_of
-from tokenmill.bench.table import Law, Row, laws_of, rows_of
+from tokenmill.bench.suite import suite_of
+from tokenmill.bench.table import Law, Row, laws_of, rows_of, speedups_of
+from tokenmill.errors import StorageError
 from tokenmill.record.lock import RunLock
+from tokenmill.stats.interval import Interval
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -47,9 +49,13 @@ class Results(Struct, frozen=True, kw_only=True):
 
 
 def carry_on(folder: SweepFolder, watch: Callable[[Step], None]) -> bool:
-    """Takes the readings that are missing; True when all are there, False after Ctrl-C.
+    """Takes the readings that are missing or have a fault; True when each was taken, False after Ctrl-C.
 
     The reading that is interrupted is lost, the others are kept.
+
+    Raises:
+        UsageError: the folder is no sweep, or another process works on it.
+        StorageError: the disk is full; what was measured is kept.
     """
     plan = folder.plan
     suite = suite_of(plan.suite)
@@ -57,10 +63,13 @@ def carry_on(folder: SweepFolder, watch: Callable[[Step], None]) -> bool:
     cells = suite.cells(options)
     lock = RunLock(folder.path)
     try:
-        suite.prepare(options, folder.path)
+        try:
+            suite.prepare(options, folder.path)
+        except OSError as error:
+            raise StorageError(f"{folder.path}: can't be written ({error.strerror})") from error
         fresh, stopping = Fresh(), _Stopping()
         with stopping.on_signals(fresh.stop):
-            return _take(folder, plan, suite, cells, fresh, stopping, watch)
+            return _take(folder, plan, cells, fresh, stopping, watch)
     finally:
         lock.release()
 
@@ -68,19 +77,20 @@ def carry_on(folder: SweepFolder, watch: Callable[[Step], None]) -> bool:
 def _take(
     folder: SweepFolder,
     plan: Plan,
-    suite: Suite,
     cells: list[Cell],
     fresh: Fresh,
     stopping: _Stopping,
     watch: Callable[[Step], None],
 ) -> bool:
     readings = folder.readings()
-    todo = left(cells, plan.repeats, plan.seed, {(each.cell, each.repeat) for each in readings})
+    todo = left(cells, plan.repeats, plan.seed, {(each.cell, each.repeat) for each in readings if not each.fault})
     total, spent = len(cells) * plan.repeats, 0.0
     for number, (cell, repeat) in enumerate(todo):
         eta = spent / number * (len(todo) - number) if number else None
-        spread = _spread(rows_of(cells, readings, suite.unit))
+        spread = _spread(speedups_of(cells, readings))
         watch(Step(done=total - len(todo) + number, total=total, cell=cell, repeat=repeat, eta=eta, spread=spread))
+        if stopping.asked:
+            return False
         began = time.monotonic()
         reading = fresh.read(plan.suite, plan.options, cell, repeat, folder.path)
         if stopping.asked:
@@ -91,14 +101,12 @@ def _take(
     return True
 
 
-def _spread(rows: list[Row]) -> float | None:
+def _spread(speedups: list[Interval]) -> float | None:
+    """The widest of them, as a share of its value."""
     found = [
-        (row.speedup.high - row.speedup.low) / row.speedup.value
-        for row in rows
-        if row.speedup is not None
-        and row.speedup.value
-        and row.speedup.low is not None
-        and row.speedup.high is not None
+        (each.high - each.low) / each.value
+        for each in speedups
+        if each.value and each.low is not None and each.high is not None
     ]
     return max(found, default=None)
 
@@ -113,7 +121,7 @@ def results_of(folder: SweepFolder) -> Results:
     return Results(
         plan=plan,
         unit=suite.unit,
-        complete=len(readings) >= len(cells) * plan.repeats,
+        complete=not left(cells, plan.repeats, plan.seed, {(each.cell, each.repeat) for each in readings}),
         readings=tuple(readings),
         rows=tuple(rows),
         laws=tuple(laws_of(rows, readings, suite.varied)),

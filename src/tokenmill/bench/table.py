@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from msgspec import Struct
@@ -77,24 +77,34 @@ class Law(Struct, frozen=True, kw_only=True):
 
 def rows_of(cells: Sequence[Cell], readings: Iterable[Reading], unit: str) -> list[Row]:
     """A row for each cell that was read at least once, in the order of `cells`."""
+    return [_row(*side, unit) for side in _beside_baselines(cells, readings)]
+
+
+def speedups_of(cells: Sequence[Cell], readings: Iterable[Reading]) -> list[Interval]:
+    """The speedups of those rows alone: resampling percentiles takes seconds, and this is asked after each reading."""
+    found = (_against_baseline(*side)[1] for side in _beside_baselines(cells, readings))
+    return [speedup for speedup in found if speedup is not None]
+
+
+_Side = tuple[Cell, dict[int, Reading], Cell | None, dict[int, Reading]]
+
+
+def _beside_baselines(cells: Sequence[Cell], readings: Iterable[Reading]) -> Iterator[_Side]:
+    """Each cell that was read, what was read of it by repeat, and the same of its group's baseline."""
     found: dict[str, dict[int, Reading]] = {}
     for reading in readings:
         found.setdefault(reading.cell, {})[reading.repeat] = reading
     baselines = {cell.group: cell for cell in cells if cell.is_baseline}
-    rows = []
     for cell in cells:
         if cell.key in found:
             baseline = baselines.get(cell.group)
-            rows.append(_row(cell, found[cell.key], baseline, found.get(baseline.key, {}) if baseline else {}, unit))
-    return rows
+            yield cell, found[cell.key], baseline, found.get(baseline.key, {}) if baseline else {}
 
 
 def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int, Reading], unit: str) -> Row:
     whole = {repeat: each for repeat, each in read.items() if each.is_whole}
     there = list(whole.values())
-    pairs = [repeat for repeat in whole if repeat in its and its[repeat].is_whole]
-    equal = _difference([whole[repeat] for repeat in pairs], [its[repeat] for repeat in pairs])
-    ratio = _speedup(cell, base, whole, its, pairs, by_rate=bool(equal))
+    equal, ratio = _against_baseline(cell, read, base, its)
     value = 1.0 if cell.is_baseline else (ratio.value if ratio is not None else None)
     missing = "nothing was measured" if value is None else ""
     rates = {repeat: each.output_tokens / each.seconds for repeat, each in whole.items() if each.seconds > 0}
@@ -119,7 +129,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
         if value is None
         else efficiency(value, used, start, unit=unit),
         serial_fraction=Measure(None, "", missing) if value is None else karp_flatt(value, used / start),
-        bound=_median([each.bound / (each.seconds + each.loading) for each in there if each.bound], ""),
+        bound=_bound(there),
         overlap=_median([each.overlap for each in there if each.overlap is not None], ""),
         width=_median([each.width for each in there if each.width is not None], ""),
         audit=there[-1].audit if there else "",
@@ -138,23 +148,26 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
     )
 
 
-def _speedup(
-    cell: Cell,
-    base: Cell | None,
-    whole: dict[int, Reading],
-    its: dict[int, Reading],
-    pairs: list[int],
-    *,
-    by_rate: bool,
-) -> Interval | None:
-    """By seconds of equal work; by output tokens per second where the sides did different work."""
+def _against_baseline(
+    cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int, Reading]
+) -> tuple[str, Interval | None]:
+    """Whether the work was equal, in words if not, and the speedup over the pairs of whole readings.
+
+    By seconds of equal work; by output tokens per second where the sides did different work.
+    """
     if base is None or cell.is_baseline:
-        return None
-    if by_rate:
-        ours = [whole[repeat].output_tokens / whole[repeat].seconds for repeat in pairs]
-        theirs = [its[repeat].output_tokens / its[repeat].seconds for repeat in pairs]
-        return paired_ratio(ours, theirs)
-    return paired_ratio([its[repeat].compared for repeat in pairs], [whole[repeat].compared for repeat in pairs])
+        return "", None
+    pairs = [(each, its[repeat]) for repeat, each in read.items() if each.is_whole and repeat in its]
+    ours = [one for one, other in pairs if other.is_whole]
+    theirs = [other for _, other in pairs if other.is_whole]
+    if different := _difference(ours, theirs):
+        return different, paired_ratio([_rate(each) for each in ours], [_rate(each) for each in theirs])
+    return "", paired_ratio([each.compared for each in theirs], [each.compared for each in ours])
+
+
+def _rate(reading: Reading) -> float:
+    """Output tokens per second, 0 where no time was seen to pass."""
+    return reading.output_tokens / reading.seconds if reading.seconds > 0 else 0.0
 
 
 def _difference(ours: Sequence[Reading], theirs: Sequence[Reading]) -> str:
@@ -184,6 +197,11 @@ def _failed(readings: Iterable[Reading]) -> dict[str, int]:
 
 def _median(values: Sequence[float], unit: str) -> Measure:
     return Measure(median(values), unit) if values else Measure(None, unit, "nothing was measured")
+
+
+def _bound(readings: Sequence[Reading]) -> Measure:
+    shares = [each.bound / (each.seconds + each.loading) for each in readings if each.bound]
+    return _median(shares, "") if shares else Measure(None, "", _why(readings, "bound"))
 
 
 def _memory(readings: Sequence[Reading]) -> Measure:

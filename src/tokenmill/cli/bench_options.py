@@ -58,4 +58,7 @@ def convert(struct: type[Struct], given: dict[str, Any]) -> Struct:
     try:
         return msgspec.convert({name: value for name, value in given.items() if value is not None}, struct)
     except msgspec.ValidationError as error:
-        raise UsageError(f"bench: {error}") from error
+        said, _, field = str(error).partition(" - at `$.")
+        name = field.rstrip("`")
+        option = f"--{name.replace('_', '-')} {given.get(name)}" if name in given else "bench"
+        raise UsageError(f"{option}: {said[:1].lower()}{said[1:].replace('`', '')}") from error
