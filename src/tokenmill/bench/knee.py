@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from tokenmill.bench.arrivals import CONSTANT, POISSON, rate_of, read_times
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.folder import SweepFolder
+from tokenmill.bench.knee_charts import charts_of
 from tokenmill.bench.knee_findings import findings_of, kept_knee, knee_of
 from tokenmill.bench.knee_step import Plan, measure_step, node_facts, open_input
 from tokenmill.bench.numbers import numbers_in, words_in
@@ -27,6 +28,7 @@ from tokenmill.errors import UsageError
 from tokenmill.record.atomic import make_folder
 from tokenmill.record.folder import runs_folder
 from tokenmill.report.facts import DevicePace, Pace
+from tokenmill.report.plots import Chart
 
 CLOSED, OPEN = "closed loop", "open loop"
 IN_FLIGHT, RATE = "in flight", "rate"
@@ -145,6 +147,9 @@ class KneeSuite:
         closed = [row for row in rows if row.cell.group == CLOSED]
         opened = [row for row in rows if row.cell.group != CLOSED]
         return findings_of(closed, opened, IN_FLIGHT, limits_of(options))
+
+    def charts(self, options: KneeOptions, rows: Sequence[Row]) -> list[Chart]:  # noqa: ARG002 - the protocol's
+        return list(charts_of(rows, IN_FLIGHT))
 
     def conclude(self, options: KneeOptions, rows: Sequence[Row]) -> list[str]:
         """Keeps the knee with the best paces of the same host, device and model, where bounds of runs look."""

@@ -13,6 +13,7 @@ from msgspec import Struct
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.table import Row
 from tokenmill.errors import UsageError
+from tokenmill.report.plots import Chart
 
 #: Suites by name: module, and the line that `--help` shows without importing it.
 SUITES = {
@@ -79,6 +80,13 @@ class Concludes(Protocol):
     def conclude(self, options: Any, rows: Sequence[Row]) -> list[str]:
         """Keeps them where runs look, once, when the sweep is whole; says in sentences what was kept and where."""
         ...
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A suite with charts of its own, beside those that every sweep has."""
+
+    def charts(self, options: Any, rows: Sequence[Row]) -> list[Chart]: ...
 
 
 #: `extra` of a field that `settled` fills in.

@@ -9,19 +9,23 @@ from typing import Any
 import click
 import msgspec
 
-from tokenmill.bench.columns import DEFINITIONS, points_of
+from tokenmill.bench.as_json import Report, encode_schema, report_of
+from tokenmill.bench.columns import DEFINITIONS
 from tokenmill.bench.compare import compare_sweeps
 from tokenmill.bench.folder import SweepFolder, find_sweep, sweeps_folder
 from tokenmill.bench.suite import SUITES, Concludes, Settles, suite_of
-from tokenmill.bench.sweep import Results, Step, carry_on, results_of
+from tokenmill.bench.sweep import carry_on, results_of
+from tokenmill.cli.bench_files import OPTIONS, Wanted, file_options, wanted_of
 from tokenmill.cli.bench_options import convert, options_of
+from tokenmill.cli.bench_progress import watching
 from tokenmill.cli.bench_table import show, show_changes
 from tokenmill.cli.options import AS_JSON
-from tokenmill.cli.screen import say, say_json, tell
-from tokenmill.report.numbers import seconds
-from tokenmill.stats.target import Judged, judge_all, parse, worst
+from tokenmill.cli.screen import line_for, say, say_encoded, say_json, tell
+from tokenmill.errors import StorageError
+from tokenmill.stats.library import needs_scipy
+from tokenmill.stats.target import parse, worst
 
-#: Exit codes: a target was missed or a cell got slower; Ctrl-C, and the sweep goes on with `resume`.
+#: Exit codes: a target was missed, a cell got slower, or nothing was answered whole; Ctrl-C, and `resume` goes on.
 MISSED, INTERRUPTED = 3, 4
 
 BENCH_DIR = click.option(
@@ -42,6 +46,7 @@ COMMON = (
     ),
     click.Option(["--json", "as_json"], is_flag=True, help="Print the results as JSON."),
     click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),
+    *OPTIONS,
 )
 
 
@@ -78,10 +83,12 @@ def _suite_command(name: str) -> click.Command:
     suite = suite_of(name)
 
     def begin(**given: Any) -> None:
-        common = {option.name: given.pop(option.name) for option in COMMON if option.name}
+        wanted = wanted_of(given)
+        common = {option.name: given.pop(option.name) for option in COMMON if option.name in given}
         options = convert(suite.options, given)
         targets = tuple(common["target"])
         parse(targets, list(DEFINITIONS))
+        _check_tools(wanted)
         where = sweeps_folder(common["bench_dir"])
         if isinstance(suite, Settles):
             options = suite.settled(options, where)
@@ -97,7 +104,7 @@ def _suite_command(name: str) -> click.Command:
         )
         if not common["quiet"]:
             tell(f"{len(cells)} cells, {common['repeats']} repeats; kept in {folder.path}")
-        _go_on(folder, as_json=common["as_json"], quiet=common["quiet"])
+        _go_on(folder, wanted, as_json=common["as_json"], quiet=common["quiet"])
 
     example = f"\n\n\b\nExample:\n  tokenmill bench {name} {suite.example}"
     return click.Command(
@@ -110,28 +117,38 @@ def _suite_command(name: str) -> click.Command:
 @BENCH_DIR
 @AS_JSON
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def resume(sweep: str, bench_dir: Path | None, as_json: bool, quiet: bool) -> None:
+@file_options
+def resume(sweep: str, bench_dir: Path | None, as_json: bool, quiet: bool, **files: Any) -> None:
     """Takes the readings of SWEEP that are missing, and shows it.
 
     \b
     Example:
       tokenmill bench resume last
     """
-    _go_on(find_sweep(sweeps_folder(bench_dir), sweep), as_json=as_json, quiet=quiet)
+    wanted = wanted_of(files)
+    _check_tools(wanted)
+    _go_on(find_sweep(sweeps_folder(bench_dir), sweep), wanted, as_json=as_json, quiet=quiet)
 
 
 @command.command(name="show")
 @click.argument("sweep", default="last")
 @BENCH_DIR
 @AS_JSON
-def show_command(sweep: str, bench_dir: Path | None, as_json: bool) -> None:
-    """Shows SWEEP as far as it was measured.
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of what --json prints.")
+@file_options
+def show_command(sweep: str, bench_dir: Path | None, as_json: bool, schema: bool, **files: Any) -> None:
+    """Shows SWEEP as far as it was measured, or writes it into files.
 
     \b
     Example:
-      tokenmill bench show last
+      tokenmill bench show last --html sweep.html --open
     """
-    _show(results_of(find_sweep(sweeps_folder(bench_dir), sweep)), as_json=as_json)
+    if schema:
+        say_encoded(encode_schema())
+        return
+    wanted = wanted_of(files)
+    _check_tools(wanted)
+    _show(find_sweep(sweeps_folder(bench_dir), sweep), wanted, as_json=as_json)
 
 
 @command.command()
@@ -160,34 +177,50 @@ def compare(old: str, new: str, least: float, bench_dir: Path | None, as_json: b
         sys.exit(MISSED)
 
 
-def _go_on(folder: SweepFolder, *, as_json: bool, quiet: bool) -> None:
-    was_complete = results_of(folder).complete
-    is_whole = carry_on(folder, (lambda _: None) if quiet else _watch)
+def _check_tools(wanted: Wanted) -> None:
+    """Says what isn't installed before anything is measured: an hour later it would be a nuisance."""
+    with needs_scipy("a sweep"):
+        import scipy  # noqa: F401
+    wanted.check()
+
+
+def _go_on(folder: SweepFolder, wanted: Wanted, *, as_json: bool, quiet: bool) -> None:
+    """Measures what is left and shows it. Whatever ends it early, the line that goes on is told."""
+    way = line_for("bench resume", folder.path)
+    try:
+        is_whole = _measure(folder, quiet=quiet)
+    except StorageError as error:
+        raise StorageError(f"{error}; free space, then go on with: {way}") from error
+    except KeyboardInterrupt:  # before the first reading, or after the last
+        is_whole = False
     if not is_whole:
-        tell(f"tokenmill: stopped; what was measured is kept. Go on with: tokenmill bench resume {folder.path}")
+        tell(f"tokenmill: stopped; what was measured is kept. Go on with: {way}")
         sys.exit(INTERRUPTED)
-    results = results_of(folder)
-    suite = suite_of(results.plan.suite)
-    if isinstance(suite, Concludes) and not was_complete:
-        for line in suite.conclude(msgspec.convert(results.plan.options, suite.options), results.rows):
-            tell(line)
-    outcome = worst(_show(results, as_json=as_json))
-    if outcome == "fail":
+    report = _show(folder, wanted, as_json=as_json)
+    if worst(report.targets) == "fail" or not any(reading.is_whole for reading in report.results.readings):
         sys.exit(MISSED)
 
 
-def _show(results: Results, *, as_json: bool) -> tuple[Judged, ...]:
-    judged = judge_all(parse(results.plan.targets, list(DEFINITIONS)), points_of(results.rows))
+def _measure(folder: SweepFolder, *, quiet: bool) -> bool:
+    """False if it was interrupted. What a sweep came to is kept for runs when it gets whole, and only then."""
+    before = folder.readings()
+    with watching(quiet=quiet) as watch:
+        if not carry_on(folder, watch):
+            return False
+    plan, now = folder.plan, folder.readings()
+    suite = suite_of(plan.suite)
+    if isinstance(suite, Concludes) and now != before:
+        for line in suite.conclude(msgspec.convert(plan.options, suite.options), results_of(folder).rows):
+            tell(line)
+    return True
+
+
+def _show(folder: SweepFolder, wanted: Wanted, *, as_json: bool) -> Report:
+    report = report_of(results_of(folder))
+    wanted.write(report, folder.path)
     if as_json:
-        say_json({"results": results, "targets": judged, "definitions": DEFINITIONS})
-    else:
-        for line in show(results, judged):
-            say(line)
-    return judged
-
-
-def _watch(step: Step) -> None:
-    left = "" if step.eta is None else f", {seconds(step.eta)} left"
-    width = "" if step.spread is None else f", widest interval {100 * step.spread:.0f} %"
-    name = f"{step.cell.group} {step.cell.title}".strip()
-    tell(f"{step.done + 1}/{step.total} {name}, repeat {step.repeat + 1}{width}{left}")
+        say_json(report)
+        return report
+    for line in show(report.results, report.targets):
+        say(line)
+    return report

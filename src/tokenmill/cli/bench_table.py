@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from tokenmill.bench.columns import DEFINITIONS, columns_of, figures_of
 from tokenmill.bench.compare import Changes
+from tokenmill.bench.sentences import ends_of, of_cell, of_law, of_target, reasons_of, value_of
 from tokenmill.bench.sweep import Results
 from tokenmill.bench.table import Row
 from tokenmill.cli.screen import is_plain, printable
-from tokenmill.report.numbers import NONE, figure, seconds
 from tokenmill.stats.interval import Interval
 from tokenmill.stats.measure import Measure
 from tokenmill.stats.target import Judged
 
 #: Columns whose interval is shown; where there is little room, the first goes without it first.
 WITH_INTERVAL = ("seconds", "speedup")
-PERCENT = ("efficiency", "success", "bound_ratio")
 
 
 def show(results: Results, judged: Sequence[Judged]) -> Iterator[str]:
@@ -43,37 +42,15 @@ def show(results: Results, judged: Sequence[Judged]) -> Iterator[str]:
 
 def _remarks(results: Results) -> Iterator[str]:
     yield ""
-    for law in results.laws:
-        where = " ".join(filter(None, (law.group, law.of)))
-        best = figure(law.best.value) if law.best.value is not None else f"{NONE} ({law.best.reason})"
-        if law.law is None:
-            yield printable(f"{where}: scaling law {NONE} ({law.reason})")
-            continue
-        more = f"{100 * (law.one_more.value or 0):+.1f} %"
-        yield printable(
-            f"{where}: serial {law.law.serial:.3f}, coherence {law.law.coherence:.4f}, best N {best}, one more than "
-            f"{law.widest:g}: {more}"
-        )
-    for finding in results.findings:
-        yield printable(finding)
+    yield from (printable(of_law(law)) for law in results.laws)
+    yield from map(printable, results.findings)
     for row in results.rows:
-        for said in (*row.faults, *([row.equal] if row.equal else []), *_disguised(row)):
+        for said in of_cell(row):
             yield printable(f"{row.cell.group} {row.cell.title}: {said}".strip())
 
 
-def _disguised(row: Row) -> list[str]:
-    return [f"{row.audit}: {row.reason}"] if row.reason and row.audit.startswith("sequential in") else []
-
-
 def _judged(judged: Sequence[Judged]) -> Iterator[str]:
-    for each in judged:
-        value = (
-            ""
-            if each.value is None
-            else f" ({figure(each.value)}{'' if each.is_clear in (True, None) else ', not clear'})"
-        )
-        reason = f": {each.reason}" if each.reason else ""
-        yield printable(f"{each.outcome:4}  {each.target}{value}{reason}")
+    yield from (printable(f"{each.outcome:4}  {each.target}: {of_target(each)}") for each in judged)
 
 
 def _table(rows: Sequence[Row], columns: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
@@ -124,18 +101,10 @@ def _width(titles: Sequence[str], head: Sequence[Sequence[str]], body: Sequence[
 
 
 def _cell(name: str, value: Measure | Interval, spread: Sequence[str] = WITH_INTERVAL) -> str:
-    if value.value is None:
-        return NONE if name != "speedup" else ""
-    if name in PERCENT:
-        return f"{100 * value.value:.0f} %"
-    if name in ("memory", "more_memory"):
-        return f"{value.value / 2**20:.0f} MiB"
-    if name == "serial_fraction":
-        return f"{value.value:.3f}"
-    plain = seconds(value.value) if value.unit == "s" else figure(value.value)
-    if name in spread and isinstance(value, Interval) and value.low is not None and value.high is not None:
-        return f"{plain} ({figure(value.low)}-{figure(value.high)})"
-    return plain
+    if name == "speedup" and value.value is None:
+        return ""
+    ends = ends_of(value) if name in spread else ""
+    return f"{value_of(name, value)} ({ends})" if ends else value_of(name, value)
 
 
 def _definitions(results: Results) -> Iterator[str]:
@@ -146,14 +115,7 @@ def _definitions(results: Results) -> Iterator[str]:
             yield f"{title}: {DEFINITIONS[name]}"
     if any(name == "efficiency" for _, name in columns):
         yield f"efficiency counts workers as: {results.unit}"
-    reasons = {
-        f"{title} {NONE}: {value.reason}"
-        for title, name in columns
-        if name not in there
-        for row in results.rows
-        if isinstance(value := figures_of(row)[name], Measure) and value.reason
-    }
-    yield from sorted(reasons)
+    yield from map(printable, reasons_of(results))
 
 
 def show_changes(changes: Changes) -> Iterator[str]:

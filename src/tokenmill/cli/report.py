@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,16 @@ from pathlib import Path
 import click
 
 from tokenmill.cli.carry_out import print_certificate
+from tokenmill.cli.files import open_page, write, write_charts
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
-from tokenmill.cli.screen import is_plain, printable, say, say_encoded, say_json, tell
+from tokenmill.cli.screen import is_plain, printable, say, say_encoded, say_json
 from tokenmill.driver.gather import certificate_in, gather
 from tokenmill.errors import UsageError
-from tokenmill.record.atomic import whole_file
 from tokenmill.record.folder import find, runs_folder
 from tokenmill.report import as_csv, compare
 from tokenmill.report import as_json as json_report
 from tokenmill.report.dossier import Dossier
+from tokenmill.report.plots import Chart
 
 #: The page that --open makes where no file is named.
 PAGE = "report.html"
@@ -112,13 +112,13 @@ def _compare(folders: Sequence[Path], wanted: Wanted, *, as_json: bool) -> None:
 
 def _write_files(dossiers: Sequence[Dossier], wanted: Wanted) -> None:
     if wanted.csv is not None:
-        _write(wanted.csv, as_csv.encode(dossiers))
+        write(wanted.csv, as_csv.encode(dossiers))
     if wanted.plots is not None:
-        _write_plots(wanted.plots, dossiers)
+        write_charts(wanted.plots, _charts(dossiers))
     if wanted.html is not None:
-        _write(wanted.html, _page(dossiers).encode())
-    if wanted.is_shown and wanted.html is not None and not webbrowser.open(wanted.html.absolute().as_uri()):
-        tell(printable(f"no browser was found; open {wanted.html.absolute()}"))
+        write(wanted.html, _page(dossiers).encode())
+    if wanted.is_shown and wanted.html is not None:
+        open_page(wanted.html)
 
 
 def _page(dossiers: Sequence[Dossier]) -> str:
@@ -127,24 +127,9 @@ def _page(dossiers: Sequence[Dossier]) -> str:
     return as_html.html(dossiers[0]) if len(dossiers) == 1 else compare_html.html(compare.compare(dossiers))
 
 
-def _write_plots(folder: Path, dossiers: Sequence[Dossier]) -> None:
-    from tokenmill.report import as_files, charts, compare_html
+def _charts(dossiers: Sequence[Dossier]) -> list[Chart]:
+    from tokenmill.report import charts, compare_html
 
-    chosen = charts.charts(dossiers[0].picture)
     if len(dossiers) > 1:
-        chosen = [compare_html.chart_of(compare.compare(dossiers))]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: can't be made ({error.strerror}); name another folder") from error
-    for name, content in as_files.files(chosen):
-        _write(folder / name, content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        with whole_file(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise UsageError(f"{path}: can't be written ({error.strerror or error}); name another file") from error
-    tell(printable(f"written: {path}"))
+        return [compare_html.chart_of(compare.compare(dossiers))]
+    return charts.charts(dossiers[0].picture)
