@@ -21,6 +21,10 @@ NARROWEST = 40
 LABEL = 12
 CELL = 9
 BAR = 24
+#: Seconds too short to be lost: what rounding leaves of times that are equal.
+INSTANT = 1e-9
+#: Devices that are shown.
+DEVICES = 8
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"
@@ -111,7 +115,7 @@ class _Page:
         self.lines += textwrap.wrap(_printable(text), self.width, initial_indent=head, subsequent_indent=indent)
 
     def bar(self, share: float, room: int) -> str:
-        length = round(share * min(room, BAR))
+        length = round(min(share, 1.0) * min(room, BAR))
         return self.blocks[-1] * length
 
     def sparkline(self, series: Series, room: int) -> str:
@@ -174,8 +178,10 @@ def _bound(page: _Page, bound: Bound) -> None:
         part: Measure = getattr(bound, name)
         page.fact(f"  {name}", f"{measure(part)}: {part.reason or text}")
     page.fact("ratio", measure(bound.ratio) if bound.ratio.value is not None else f"{NONE}: {bound.ratio.reason}")
-    for device in bound.devices:
+    for device in bound.devices[:DEVICES]:
         page.fact("device", _device(device))
+    if len(bound.devices) > DEVICES:
+        page.fact("", f"and {len(bound.devices) - DEVICES} more devices")
 
 
 def _device(device: DeviceRates) -> str:
@@ -195,14 +201,14 @@ def _causes(page: _Page, causes: Causes) -> None:
     held = {name: getattr(causes, name) for name in NAMES}
     indent = max(map(len, NAMES.values())) + 3
     for name in sorted(held, key=held.__getitem__, reverse=True):
-        if held[name] > 0.0005 * causes.gap:
+        if held[name] > max(0.0005 * causes.gap, INSTANT):
             room = page.width - indent - CELL - 8
             bar = page.bar(held[name] / causes.gap, room)
             page.lines.append(
                 f"  {NAMES[name]:<{indent - 2}}{seconds(held[name]):>{CELL}} "
                 f"{100 * held[name] / causes.gap:3.0f} % {bar}".rstrip()
             )
-    if causes.unavoidable > 0.0005 * causes.gap:
+    if causes.unavoidable > max(0.0005 * causes.gap, INSTANT):
         page.text(f"another {seconds(causes.unavoidable)} of idle slots are in the bound as well", hang=2)
 
 

@@ -35,7 +35,9 @@ def test_b1_refused_connection_before_the_run(api: str) -> None:
     """A survey of a server that isn't there says so as a node that can't be reached, at once."""
     engine = engine_at(f"http://127.0.0.1:{closed_port()}", api)
 
-    with pytest.raises(NodeUnreachable, match=r"node '\w+-0' at http://127.0.0.1:\d+: no connection"):
+    with pytest.raises(
+        NodeUnreachable, match=r"node '\w+-0' at http://127.0.0.1:\d+: no connection .*; start the server, or check"
+    ):
         engine.survey()
     with pytest.raises(NodeUnreachable):
         asyncio.run(engine.open())

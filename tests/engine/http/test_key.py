@@ -161,7 +161,9 @@ def test_no_refusal_before_the_run_shows_a_key(api: str) -> None:
     with FaultServer(Behaviour(key="another", fault=(Status(status=401, echo_key=True, path="."),))) as server:
         engine = engine_at(server.url, api, key="env:NODE_KEY", environment={"NODE_KEY": CANARY})
         for work in (engine.survey, lambda: asyncio.run(engine.open())):
-            with pytest.raises(TokenmillError, match="HTTP 401") as caught:
+            with pytest.raises(
+                TokenmillError, match=r"HTTP 401.*; give it a key: `tokenmill nodes add NAME URL --key env:VARIABLE`"
+            ) as caught:
                 work()
             assert CANARY not in shown(caught.value)
 

@@ -26,6 +26,11 @@ ERROR_BYTES = 64 << 10
 BUSY = frozenset({429, 503})
 TRANSIENT = frozenset({408, 409, 425, 499})
 MISCONFIGURED = frozenset({401, 402, 403, 404, 405, 407, 410})
+#: What to do about a status that says a node is set up wrongly.
+REMEDIES = {
+    401: "give it a key: `tokenmill nodes add NAME URL --key env:VARIABLE`",
+    403: "its key isn't allowed to do this; give another with `tokenmill nodes add NAME URL --key env:VARIABLE`",
+}
 
 #: OpenAI's code, llama.cpp's type, and the wordings of vLLM, Ollama and others.
 OVERFLOW = re.compile(
@@ -72,7 +77,8 @@ def fault_of_status(status: int, body: bytes, retry_after: float | None, locatio
     if status == 413 or (status in (400, 422) and OVERFLOW.search(words)):
         return EngineError("too_long", f"{told}; shorten the prompt or give the model a larger context")
     if status in MISCONFIGURED:
-        return EngineError("misconfigured", told)
+        remedy = f"; {REMEDIES[status]}" if status in REMEDIES else ""
+        return EngineError("misconfigured", told + remedy)
     if FILTER.search(words):
         return EngineError("filtered", told)
     if status >= 400:

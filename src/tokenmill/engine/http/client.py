@@ -360,7 +360,7 @@ def _translated(error: BaseException) -> EngineError:
         case aiohttp.ClientProxyConnectionError():
             return EngineError("unreachable", f"no connection to its proxy ({reason})")
         case aiohttp.ClientConnectorError():
-            return EngineError("unreachable", f"no connection ({reason})")
+            return EngineError("unreachable", f"no connection ({reason}); start the server, or check address and port")
         case aiohttp.ConnectionTimeoutError():
             return EngineError("unreachable", "no connection in time (clock `connect`)")
         case aiohttp.ServerDisconnectedError():
