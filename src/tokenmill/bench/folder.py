@@ -151,12 +151,19 @@ def find_sweep(where: Path, name: str) -> SweepFolder:
     Raises:
         UsageError: there is none.
     """
-    if (Path(name) / MANIFEST).is_file():
+    if _is_sweep(Path(name)):
         return SweepFolder(Path(name))
     known = sorted((each.parent for each in where.glob(f"*/{MANIFEST}")), key=lambda path: path.stat().st_mtime)
     if name == "last" and known:
         return SweepFolder(known[-1])
-    if (where / name / MANIFEST).is_file():
+    if _is_sweep(where / name):
         return SweepFolder(where / name)
     told = ", ".join(path.name for path in known[-5:]) or "none"
     raise UsageError(f"no sweep {name!r} in {where}; the last ones: {told}")
+
+
+def _is_sweep(path: Path) -> bool:
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:  # too long for a name
+        return False
