@@ -36,8 +36,9 @@ class Encoding(Protocol):
     def encode(self, bits: Bits, element: str, outputs: tuple[Bytes, ...], scratch: Any) -> int:
         """Writes the rows of `bits`, whose type is `element`, into `outputs`.
 
-        Returns -1, or where the first weight that is NaN or infinite stands, counted row by row; what is in `outputs`
-        then means nothing. `scratch` is what `scratch()` gave: no two threads may share one.
+        Returns -1, or where the first weight stands, counted row by row, that is NaN, infinite or too large for the
+        encoding; what is in `outputs` then means nothing. `scratch` is what `scratch()` gave: no two threads may share
+        one.
         """
         ...
 

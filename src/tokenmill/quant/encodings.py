@@ -9,6 +9,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from tokenmill.errors import UsageError
+from tokenmill.quant import reference
+from tokenmill.quant.blocks import BlockEncoding
 from tokenmill.quant.encoding import Encoding
 from tokenmill.quant.floats import FloatEncoding
 
@@ -16,6 +18,11 @@ _ALL: tuple[Encoding, ...] = (
     FloatEncoding("F32"),
     FloatEncoding("F16"),
     FloatEncoding("BF16"),
+    BlockEncoding("Q8_0", 32, 34, (0,), reference.encode_q8_0, reference.decode_q8_0, "legacy"),
+    BlockEncoding("Q4_0", 32, 18, (0,), reference.encode_q4_0, reference.decode_q4_0, "legacy"),
+    BlockEncoding("Q4_1", 32, 20, (0, 2), reference.encode_q4_1, reference.decode_q4_1, "legacy"),
+    BlockEncoding("Q5_0", 32, 22, (0,), reference.encode_q5_0, reference.decode_q5_0, "legacy"),
+    BlockEncoding("Q5_1", 32, 24, (0, 2), reference.encode_q5_1, reference.decode_q5_1, "legacy"),
 )
 
 #: Every encoding under its own name.

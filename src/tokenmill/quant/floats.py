@@ -21,8 +21,8 @@ EXPONENT = {"F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
 class FloatEncoding:
     """Each weight as a float of one type; `name` is the type, as in `ELEMENTS`."""
 
-    group = 1
-    outputs = ("",)
+    group: int = 1
+    outputs: tuple[str, ...] = ("",)
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,10 +30,10 @@ class FloatEncoding:
     def row_sizes(self, columns: int) -> tuple[int, ...]:
         return (columns * ELEMENTS[self.name],)
 
-    def scratch(self, columns: int) -> Any:
+    def scratch(self, columns: int) -> Any:  # noqa: ARG002 - others need memory for a row
         return None
 
-    def encode(self, bits: Bits, element: str, outputs: tuple[Bytes, ...], scratch: Any) -> int:
+    def encode(self, bits: Bits, element: str, outputs: tuple[Bytes, ...], scratch: Any) -> int:  # noqa: ARG002
         rounded = bits if element == self.name else narrow(widen(bits, element), self.name)
         place = first_unusable(rounded, self.name)
         if place < 0:
@@ -41,14 +41,14 @@ class FloatEncoding:
         return place
 
     def decode(self, outputs: tuple[Bytes, ...], rows: int, columns: int) -> NDArray[np.float32]:
-        word = np.uint32 if self.name == "F32" else np.uint16
-        bits = np.ascontiguousarray(outputs[0]).reshape(-1).view(word)
+        flat = np.ascontiguousarray(outputs[0]).reshape(-1)
+        bits = flat.view(np.uint32) if self.name == "F32" else flat.view(np.uint16)
         return widen(bits, self.name).reshape(rows, columns)
 
 
 def widen(bits: Bits, element: str) -> NDArray[np.float32]:
     """The numbers that `bits` stand for; exact, as F32 holds every F16 and BF16."""
-    bits = np.ascontiguousarray(bits)
+    bits = bits if bits.flags.c_contiguous else bits.copy()
     if element == "F32":
         return bits.view(np.float32)
     if element == "F16":
@@ -66,7 +66,8 @@ def narrow(numbers: NDArray[np.float32], element: str) -> Bits:
     bits = numbers.view(np.uint32)
     even = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
-    return np.where(np.isnan(numbers), np.uint16(0x7FC0), rounded)
+    rounded[np.isnan(numbers)] = 0x7FC0
+    return rounded
 
 
 def first_unusable(bits: Bits, element: str) -> int:

@@ -26,7 +26,7 @@ WORDS = {"BF16": types.uint16, "F16": types.int16, "F32": types.uint32}
 OUTPUT = types.Array(types.uint8, 1, "C", aligned=False)
 
 
-def weights(element: str) -> types.Array:
+def weights(element: str) -> Any:
     """The type of a flat array of weights: it may be read-only, and may start anywhere."""
     return types.Array(WORDS[element], 1, "C", readonly=True, aligned=False)
 
@@ -42,7 +42,7 @@ def cache_folder() -> str:
     return str(root / digest.hexdigest()[:16])
 
 
-def compiled(function: Callable[..., Any], *arguments: types.Type) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     """`function` as machine code for arguments of these types; it lets other threads run."""
     try:
         return _compile(function, arguments, keep=True)
@@ -50,7 +50,7 @@ def compiled(function: Callable[..., Any], *arguments: types.Type) -> Callable[.
         return _compile(function, arguments, keep=False)
 
 
-def _compile(function: Callable[..., Any], arguments: tuple[types.Type, ...], keep: bool) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], arguments: tuple[Any, ...], keep: bool) -> Callable[..., Any]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = cache_folder() if keep else before
     try:

@@ -40,19 +40,19 @@ def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), splat(ir.VectorType(I32, lanes), 0))
 
 
-def pointer(context: Any, builder: Any, array: types.Array, arguments: Any, kind: Any) -> Any:
+def pointer(context: Any, builder: Any, array: Any, arguments: Any, kind: Any) -> Any:
     """The address of element `arguments[1]` of the array `arguments[0]`, as an address of `kind`."""
     start = context.make_array(array)(context, builder, arguments[0]).data
     return builder.bitcast(builder.gep(start, [arguments[1]]), kind.as_pointer())
 
 
-def load(context: Any, builder: Any, array: types.Array, arguments: Any) -> Any:
+def load(context: Any, builder: Any, array: Any, arguments: Any) -> Any:
     """32 weights as bits."""
     kind = ir.VectorType(I32 if array.dtype == types.uint32 else I16, LANES)
     return builder.load(pointer(context, builder, array, arguments, kind), align=1)
 
 
-def numbers(builder: Any, array: types.Array, bits: Any) -> Any:
+def numbers(builder: Any, array: Any, bits: Any) -> Any:
     """Weights as F32, exactly."""
     if array.dtype == types.uint32:
         return builder.bitcast(bits, NUMBERS)
@@ -71,7 +71,7 @@ def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-def store(context: Any, builder: Any, array: types.Array, arguments: Any, value: Any) -> None:
+def store(context: Any, builder: Any, array: Any, arguments: Any, value: Any) -> None:
     """Writes a vector or a word into bytes."""
     builder.store(value, pointer(context, builder, array, arguments, value.type), align=1)
 
