@@ -6,7 +6,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINTS = .ci/constraints.txt
 DEMO = build/demo
 
-.PHONY: demo test lint check fix bench clean
+.PHONY: demo test lint check fix bench bench-long clean
 
 demo: $(VENV)/.local
 	@mkdir -p $(DEMO)
@@ -27,7 +27,12 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev
+# A small version of every suite, some minutes; writes docs/results/sweeps* and the README's figure and table.
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/sweeps.py
+
+# An hour or more, on a quiet machine.
+bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/local_engine.py
 	$(BIN)/python benchmarks/million.py
 	$(BIN)/python benchmarks/crash.py
@@ -52,6 +57,10 @@ $(VENV)/.torch: $(VENV)/bin/python $(CONSTRAINTS)
 
 $(VENV)/.local: $(VENV)/.torch pyproject.toml
 	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[local]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.torch pyproject.toml
+	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[bench,local,plots]" transformers
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
