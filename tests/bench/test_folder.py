@@ -103,7 +103,7 @@ def test_a_place_that_takes_no_folder_is_refused(tmp_path: Path) -> None:
     """The way out is another --bench-dir, and nothing is left of the try."""
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(UsageError, match="can't be made .*; use --bench-dir"):
+    with pytest.raises(UsageError, match=r"can't be made .*; use --bench-dir"):
         new(tmp_path / "file")
 
 
@@ -117,7 +117,7 @@ def test_a_sweep_is_found_by_id_path_and_last(tmp_path: Path) -> None:
     assert find_sweep(tmp_path, str(second.path)).path == second.path
     with pytest.raises(UsageError, match=rf"no sweep 'foo' in .*; the last ones: .*{first.path.name}"):
         find_sweep(where, "foo")
-    with pytest.raises(UsageError, match="no sweep 'last' in .*; the last ones: none"):
+    with pytest.raises(UsageError, match=r"no sweep 'last' in .*; the last ones: none"):
         find_sweep(tmp_path / "none", "last")
     with pytest.raises(UsageError, match="no sweep"):
         find_sweep(where, "x" * 5000)
@@ -127,7 +127,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
     """A folder with another manifest is no sweep."""
     (tmp_path / "manifest.json").write_text(json.dumps({"sweep": 3}))
 
-    with pytest.raises(UsageError, match="is no sweep .*; give the folder of one"):
+    with pytest.raises(UsageError, match=r"is no sweep .*; give the folder of one"):
         _ = SweepFolder(tmp_path).plan
 
 

@@ -7,8 +7,10 @@ killed, this process ends too, as nothing may be measured beside the sweep that 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -25,6 +27,7 @@ from tokenmill.resources.process import own_peak
 
 #: What this process is called among peaks of memory, where its suite doesn't name it.
 PROCESS = "process"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -51,12 +54,21 @@ def main() -> None:
         reading = suite.measure(options, order.cell, Path(order.folder))
     except TokenmillError as error:
         reading = Reading(cell=order.cell.key, repeat=0, fault=str(error))
-        code = error.exit_code if isinstance(error, StorageError) else 0
+        code = StorageError.exit_code if _is_full(error) else 0
     if not reading.peak_rss:
         reading = replace(reading, peak_rss={PROCESS: own_peak()})
     with os.fdopen(answer, "wb") as file:
         file.write(msgspec.json.encode(reading))
     sys.exit(code)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it comes from a disk that takes no more, which is refused as bad usage when a run has not begun."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return isinstance(error, StorageError | sqlite3.OperationalError) or _is_full(error.__cause__)
 
 
 def _end_with(pipe: int) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from tokenmill.errors import StorageError
 from tokenmill.footprint import Ended
 from tokenmill.resources.process import own_peak
 
+#: Seconds that a process has to tidy up when it is stopped.
+PATIENCE = 1.0
 #: Characters of a process's complaints that are told, the last ones.
 TOLD = 500
 
@@ -62,11 +65,14 @@ class Fresh:
     def stop(self) -> None:
         """Ends the process that measures now, or the one that is just being started; asked again, by force.
 
-        It has its own group, so what it started ends too.
+        It has its own group, so what it started ends too. A run would first wait for answers, which nobody needs here.
         """
         number = signal.SIGKILL if self._is_stopped else signal.SIGTERM
         self._is_stopped = True
         self._end(number)
+        force = threading.Timer(PATIENCE, self._end, [signal.SIGKILL])
+        force.daemon = True
+        force.start()
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process
@@ -81,7 +87,7 @@ class Fresh:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=told, start_new_session=True)
             self._process = process
             if self._is_stopped:  # while it was being started
-                self._end(signal.SIGTERM)
+                self._end(signal.SIGKILL)
             assert process.stdin is not None
             with suppress(BrokenPipeError), process.stdin as pipe:
                 with suppress(BrokenPipeError):
