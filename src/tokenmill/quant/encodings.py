@@ -13,6 +13,8 @@ from tokenmill.quant import reference
 from tokenmill.quant.blocks import BlockEncoding
 from tokenmill.quant.encoding import Encoding
 from tokenmill.quant.floats import FloatEncoding
+from tokenmill.quant.groups import GroupEncoding
+from tokenmill.quant.null import NullEncoding
 
 _ALL: tuple[Encoding, ...] = (
     FloatEncoding("F32"),
@@ -23,6 +25,12 @@ _ALL: tuple[Encoding, ...] = (
     BlockEncoding("Q4_1", 32, 20, (0, 2), reference.encode_q4_1, reference.decode_q4_1, "legacy"),
     BlockEncoding("Q5_0", 32, 22, (0,), reference.encode_q5_0, reference.decode_q5_0, "legacy"),
     BlockEncoding("Q5_1", 32, 24, (0, 2), reference.encode_q5_1, reference.decode_q5_1, "legacy"),
+    GroupEncoding("W4A16", 4, 128),
+    GroupEncoding("W4A16-G32", 4, 32),
+    GroupEncoding("W8A16", 8, None),
+    GroupEncoding("W4A16-MSE", 4, 128, mse=True),
+    GroupEncoding("W4A16-G32-MSE", 4, 32, mse=True),
+    GroupEncoding("W8A16-MSE", 8, None, mse=True),
 )
 
 #: Every encoding under its own name.
@@ -35,12 +43,36 @@ REFUSED = {
 }
 
 
+#: How scales are chosen: so that the largest weight fits exactly as the format's own tools do, or for the least square
+#: error of each group.
+SCALES = ("absmax", "mse")
+
+#: What stands before the name of an encoding to write its sizes without its work; for measurements only.
+NULL = "NULL:"
+
+
 def encoding(name: str) -> Encoding:
     """The encoding called `name`, in upper or lower case; refuses what isn't there, with the nearest names."""
     asked = name.upper()
     if asked in ENCODINGS:
         return ENCODINGS[asked]
+    if asked.startswith(NULL):
+        return NullEncoding(encoding(name[len(NULL) :]))
     if asked in REFUSED:
         raise UsageError(f"{name!r} isn't offered: {REFUSED[asked]}; the smallest here are Q4_0 and W4A16")
     near = get_close_matches(asked, ENCODINGS, n=3) or sorted(ENCODINGS)
     raise UsageError(f"{name!r} isn't an encoding; did you mean {', '.join(near)}?")
+
+
+def scaled(name: str, scale: str) -> str:
+    """The name of the encoding like `name` with its scales chosen as `scale` says; refuses it where there is none."""
+    plain = encoding(name).name
+    if scale == "absmax":
+        return plain
+    if scale not in SCALES:
+        raise UsageError(f"scale {scale!r} isn't known; use absmax or mse")
+    chosen = f"{plain}-{scale.upper()}"
+    if chosen not in ENCODINGS:
+        offered = ", ".join(sorted(each.removesuffix("-MSE") for each in ENCODINGS if each.endswith("-MSE")))
+        raise UsageError(f"{plain} has no {scale} scales: its format chooses them; {scale} is for {offered}")
+    return chosen

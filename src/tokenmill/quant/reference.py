@@ -82,14 +82,15 @@ def decode_q5_1(blocks: Bytes) -> Numbers:
 def _signed_peak(weights: Numbers) -> Numbers:
     """The first weight of the largest magnitude of each block; a block of zeros has no sign."""
     first = np.abs(weights).argmax(axis=1)
-    peak = weights[np.arange(len(weights)), first]
+    peak: Numbers = weights[np.arange(len(weights)), first]
     peak[peak == 0] = 0
     return peak
 
 
 def _first_smallest(weights: Numbers) -> Numbers:
     """The smallest weight of each block: of a zero and a negative zero the one that comes first."""
-    return weights[np.arange(len(weights)), weights.argmin(axis=1)]
+    low: Numbers = weights[np.arange(len(weights)), weights.argmin(axis=1)]
+    return low
 
 
 def _inverse(scale: Numbers) -> Numbers:
