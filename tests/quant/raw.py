@@ -19,6 +19,7 @@ from tokenmill.quant.source import read_weights
 from tokenmill.quant.tensor import Weights
 
 HEADER = b"RAWFILE!"
+TWO = Settings(threads=2)
 NAMES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
 
 
@@ -79,7 +80,7 @@ def make(
     model: Path,
     out: Path,
     name: str = "F16",
-    settings: Settings = Settings(threads=2),
+    settings: Settings = TWO,
     arrangements: dict[str, Arrangement] | None = None,
     stop_after: int | None = None,
 ) -> Outcome:
@@ -89,6 +90,7 @@ def make(
         raw_plan(model, out, name, settings, arrangements),
         Options(to=name.lower()),
         settings,
+        version="1",
         watch=lambda progress: seen.__setitem__(0, progress.done),
         should_stop=lambda: stop_after is not None and seen[0] >= stop_after,
         clock=MonotonicClock(),

@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from tokenmill import __version__
 from tokenmill.clock import Clock
 from tokenmill.errors import TokenmillError, UsageError
 from tokenmill.model.files import BadModel
@@ -122,11 +121,12 @@ def quantize(
     options: Options,
     settings: Settings,
     *,
+    version: str,
     watch: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     clock: Clock,
 ) -> Outcome:
-    """Carries a plan out.
+    """Carries a plan out; `version` is that of the program, as another may write other bytes.
 
     Raises:
         UsageError: the output can't be made there.
@@ -135,7 +135,7 @@ def quantize(
     """
     start = clock.now()
     stats = tuple(path.stat() for path in plan.weights.files)
-    identity = _identity(plan, options, settings, stats)
+    identity = _identity(plan, options, settings, stats, version)
     whole = _published(plan.output, identity, plan.chunks.count)
     if not whole:
         plan.output.check(plan.weights.files)
@@ -225,13 +225,15 @@ def _make(plan: Plan, journal: Journal, settings: Settings, stats: tuple[os.stat
         files.close()
 
 
-def _identity(plan: Plan, options: Options, settings: Settings, stats: tuple[os.stat_result, ...]) -> Identity:
+def _identity(
+    plan: Plan, options: Options, settings: Settings, stats: tuple[os.stat_result, ...], version: str
+) -> Identity:
     inputs = []
     for number, (path, stat) in enumerate(zip(plan.weights.files, stats, strict=True)):
         header = min((tensor.offset for tensor in plan.weights.tensors if tensor.file == number), default=0)
         inputs.append((path.name, stat.st_size, stat.st_mtime_ns, _digest_of(path, header)))
     stated = msgspec.json.encode(options).decode() + (" with a report" if settings.report else "")
-    return Identity(version=__version__, inputs=tuple(inputs), options=stated, layout=_digest(plan.layout))
+    return Identity(version=version, inputs=tuple(inputs), options=stated, layout=_digest(plan.layout))
 
 
 def _digest_of(path: Path, length: int) -> str:
