@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from bench.sweeps import shown
 from report.dossiers import dossier, large, planted
 from report.test_as_html import EVIL, MEBIBYTE
 from requirements import axe_core, require
+from tokenmill.bench import as_html as sweep_html
+from tokenmill.bench.as_json import report_of
 from tokenmill.report import as_html, compare_html
 from tokenmill.report.compare import compare
 from tokenmill.report.dossier import Failure, Slow
@@ -57,7 +60,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             Slow(custom_id="a", node="a", latency=1.0, output_tokens=1, text="x" * MEBIBYTE),
         ),
     )
+    sweep = shown(tmp_path_factory.mktemp("sweeps"), faults=[text.replace("\ud800", "") for text in EVIL])
     written = {
+        "sweep": sweep_html.html(report_of(sweep)),
         "large": as_html.html(dossier(*large())),
         "evil": as_html.html(evil),
         "compare": compare_html.html(compare([planted(), planted(run="two")])),
@@ -105,7 +110,7 @@ def test_a_large_report_is_there_at_once(show: Opener, heard: list[str]) -> None
     assert heard == []
 
 
-@pytest.mark.parametrize("name", ["large", "evil", "compare"])
+@pytest.mark.parametrize("name", ["large", "evil", "compare", "sweep"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wider_than_the_window(show: Opener, heard: list[str], name: str, width: int) -> None:
     """On a phone and on a wide screen one scrolls down and never sideways."""
@@ -115,7 +120,7 @@ def test_nothing_is_wider_than_the_window(show: Opener, heard: list[str], name: 
     assert heard == []
 
 
-@pytest.mark.parametrize("name", ["large", "evil", "compare"])
+@pytest.mark.parametrize("name", ["large", "evil", "compare", "sweep"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_report_is_accessible(show: Opener, name: str, width: int, scheme: str) -> None:

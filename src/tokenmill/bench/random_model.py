@@ -43,8 +43,8 @@ def _fill(folder: Path, shape: dict[str, int]) -> None:
         import transformers
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"a model with random weights needs {error.name}: pip install 'tokenmill[local]' transformers, or name nodes "
-            "with --node"
+            f"a model with random weights needs {error.name}: pip install 'tokenmill[local]' transformers; or name "
+            "nodes with --node"
         ) from error
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(DEMO / name, folder)

@@ -78,9 +78,11 @@ def reasons_of(results: Results) -> list[str]:
     """Why figures of the table are missing in all cells."""
     columns = columns_of(results.plan.suite)
     there = {name for row in results.rows for name, value in figures_of(row).items() if value.value is not None}
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for title, name in columns:
-        for row in results.rows if name not in there else ():
-            if reason := figures_of(row)[name].reason:
-                found.setdefault(f"{title} {NONE}", reason)
-    return [f"{name}: {reason}" for name, reason in found.items()]
+        told = [
+            figures_of(row)[name].reason for row in results.rows if not row.cell.is_baseline or len(results.rows) == 1
+        ]
+        if name not in there and (reason := next(filter(None, told), "")):
+            found.setdefault(reason, []).append(title)
+    return [f"{', '.join(titles)} {NONE}: {reason}" for reason, titles in found.items()]

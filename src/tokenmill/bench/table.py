@@ -105,7 +105,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
     whole = {repeat: each for repeat, each in read.items() if each.is_whole}
     there = list(whole.values())
     equal, ratio = _against_baseline(cell, read, base, its)
-    value = 1.0 if cell.is_baseline else (ratio.value if ratio is not None else None)
+    value = 1.0 if cell.is_baseline and there else (ratio.value if ratio is not None else None)
     missing = "nothing was measured" if value is None else ""
     rates = {repeat: each.output_tokens / each.seconds for repeat, each in whole.items() if each.seconds > 0}
     used, start = cell.workers, base.workers if base else 1.0
