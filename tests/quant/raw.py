@@ -6,12 +6,14 @@ Nothing but floats is made of floats, so what should come out can be said withou
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokenmill.clock import MonotonicClock
+from tokenmill.quant.crew import Progress
 from tokenmill.quant.encodings import encoding
 from tokenmill.quant.layout import PLAIN, Arrangement, Layout, Options, OutputFile, Place, Placed
 from tokenmill.quant.quantize import Outcome, Plan, Settings, make_plan, quantize
@@ -82,16 +84,16 @@ def make(
     name: str = "F16",
     settings: Settings = TWO,
     arrangements: dict[str, Arrangement] | None = None,
-    stop_after: int | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Quantizes with the raw target; `stop_after`: asks to stop once so many bytes are read."""
-    seen = [0]
+    """Quantizes with the raw target; `watch` is first called before anything is read."""
     return quantize(
         raw_plan(model, out, name, settings, arrangements),
         Options(to=name.lower()),
         settings,
         version="1",
-        watch=lambda progress: seen.__setitem__(0, progress.done),
-        should_stop=lambda: stop_after is not None and seen[0] >= stop_after,
+        watch=watch,
+        should_stop=should_stop,
         clock=MonotonicClock(),
     )

@@ -65,6 +65,9 @@ class Crew:
         whatever happens. Raises what a step raised first, and `Stopped`.
         """
         shift = _Shift(self.threads, count)
+        self._show(shift)
+        if self._should_stop():
+            shift.stop.set()
         threads = [
             threading.Thread(target=shift.work, args=(place, step, tools), name=f"quantize-{place}", daemon=True)
             for place in range(self.threads)
@@ -85,15 +88,19 @@ class Crew:
         running = self.threads
         while running:
             running -= shift.ended.acquire(timeout=TICK)
-            now = self._clock.now()
-            done = round(self._done + sum(shift.done))
-            self._tell(Progress(total=self._total, earlier=self._earlier, done=done, seconds=now - self._start))
+            now = self._show(shift)
             if self._should_stop():
                 shift.stop.set()
             if running and now >= safe_at:
                 make_safe()
                 after = self._clock.now()
                 safe_at = after + max(SAFE_EVERY, SAFE_SHARE * (after - now))
+
+    def _show(self, shift: _Shift) -> float:
+        now = self._clock.now()
+        done = round(self._done + sum(shift.done))
+        self._tell(Progress(total=self._total, earlier=self._earlier, done=done, seconds=now - self._start))
+        return now
 
 
 class _Shift:
