@@ -19,13 +19,17 @@ from tokenmill.model.files import BadModel, find_file, read_object
 
 
 class RopeScaling(Struct, frozen=True, kw_only=True):
-    """How positions are stretched: `kind` is `linear` or `llama3`; the last three are for `llama3` alone."""
+    """How positions are stretched: `kind` is `linear`, `llama3` or `factors`.
+
+    The frequencies and the context are for `llama3` alone. `factors` slows each rotation by one of its own.
+    """
 
     kind: str
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context: int = 8192
+    factors: tuple[float, ...] = ()
 
 
 class ModelConfig(Struct, frozen=True, kw_only=True):

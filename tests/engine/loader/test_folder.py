@@ -68,10 +68,10 @@ def test_names_that_cannot_be_a_model_are_refused(target: str, words: str) -> No
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
     """The user is told to name its folder."""
-    (tmp_path / "model.gguf").touch()
+    (tmp_path / "model.safetensors").touch()
 
     with pytest.raises(UsageError, match="is a file; name the folder"):
-        resolve(str(tmp_path / "model.gguf"))
+        resolve(str(tmp_path / "model.safetensors"))
 
 
 def resolve_elsewhere(target: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -28,17 +28,18 @@ SMALL_FILES = (
 )
 
 
-def digest(folder: Path, index: WeightIndex, full_limit: int = FULL_LIMIT, block: int = BLOCK) -> str:
-    """The digest of the model in `folder` as 64 hexadecimal digits."""
+def digest(folder: Path | None, index: WeightIndex, full_limit: int = FULL_LIMIT, block: int = BLOCK) -> str:
+    """The digest of the model in `folder` as 64 hexadecimal digits; None for a model whose one file says it all."""
     total = hashlib.sha256()
-    for name in SMALL_FILES:
-        path = find_file(folder, name)
+    for name in SMALL_FILES if folder is not None else ():
+        path = find_file(folder, name) if folder is not None else None
         if path is not None:
             total.update(f"{name}\0{hashlib.sha256(read_bytes(path)).hexdigest()}\n".encode())
     in_full = sum(header.size for _, header in index.headers) <= full_limit
     for path, header in index.headers:
         content = _hash_weights(path, header, None if in_full else block)
-        total.update(f"{path.name}\0{header.size}\0{hashlib.sha256(header.raw).hexdigest()}\0{content}\n".encode())
+        name = path.name if folder is not None else "model.gguf"
+        total.update(f"{name}\0{header.size}\0{hashlib.sha256(header.raw).hexdigest()}\0{content}\n".encode())
     return total.hexdigest()
 
 

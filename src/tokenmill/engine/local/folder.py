@@ -1,4 +1,4 @@
-"""A model folder as a whole: found by what the user named, opened part by part when asked for."""
+"""A model as a whole: found by what the user named, opened part by part when asked for."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from tokenmill.engine.local.chat import ChatTemplate, read_template
+from tokenmill.engine.local.chat import ChatTemplate
 from tokenmill.engine.local.decoding import IncrementalDecoder
-from tokenmill.engine.local.digest import digest
+from tokenmill.engine.local.parts import open_parts
 from tokenmill.engine.local.tokenizer import BadText, Tokenizer
-from tokenmill.engine.local.weights import WeightIndex, check_weights
+from tokenmill.engine.local.weights import WeightIndex
 from tokenmill.errors import TokenmillError, UsageError
-from tokenmill.model.config import ModelConfig, read_config
+from tokenmill.model.config import ModelConfig
 from tokenmill.request import Message, Request
 
 DEMO = "demo"
+GGUF = ".gguf"
 #: What a model needs: no pickle, no code.
 DOWNLOADED = ("*.safetensors", "*.json", "*.jinja")
 
@@ -31,7 +32,10 @@ class NoChatTemplate(TokenmillError):
 
 
 def resolve(target: str) -> Path:
-    """The folder of a model: the bundled `demo`, an existing folder, or a model of the hub, downloaded if need be."""
+    """The place of a model: the bundled `demo`, an existing folder or GGUF file, or a model of the hub.
+
+    A model of the hub is downloaded if need be.
+    """
     if target == DEMO:
         return _demo()
     try:
@@ -43,8 +47,13 @@ def resolve(target: str) -> Path:
         raise UnknownModel(
             f"model {target!r} can't be a path ({error}); name a folder, org/name or {DEMO!r}"
         ) from error
+    if is_file and path.suffix.lower() == GGUF:
+        return path
     if is_file:
-        raise UnknownModel(f"model {target!r} is a file; name the folder that holds config.json and model.safetensors")
+        raise UnknownModel(
+            f"model {target!r} is a file; name the folder that holds config.json and model.safetensors, "
+            f"or a {GGUF} file"
+        )
     if not _HUB_ID.fullmatch(target) or ".." in target:
         raise UnknownModel(
             f"model {target!r}: there is no such folder, and it doesn't have the form org/name of a model on the hub; "
@@ -75,30 +84,34 @@ def _download(name: str) -> Path:
 
 
 class ModelFolder:
-    """The parts of one model, each read once and only when needed; none of them loads torch."""
+    """The parts of one model, each read once and only when needed; none of them loads torch.
+
+    `path` is its folder, or the GGUF file that stands for one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._parts = open_parts(path)
 
     @cached_property
     def config(self) -> ModelConfig:
-        return read_config(self.path)
+        return self._parts.read_config()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer(self.path, self.config.vocab)
+        return self._parts.read_tokenizer(self.config)
 
     @cached_property
     def template(self) -> ChatTemplate | None:
-        return read_template(self.path)
+        return self._parts.read_template()
 
     @cached_property
     def index(self) -> WeightIndex:
-        return check_weights(self.path, self.config)
+        return self._parts.check_weights(self.config)
 
     @cached_property
     def digest(self) -> str:
-        return digest(self.path, self.index)
+        return self._parts.digest(self.index)
 
     def decoder(self) -> IncrementalDecoder:
         """A decoder for one answer."""

@@ -68,7 +68,7 @@ def make_plan(node: Node, options: EngineOptions) -> Plan:
         kv_memory=memory.kv_bytes,
     )
     facts = EngineFacts(
-        model=path.resolve().name if Path(node.target).expanduser().is_dir() else node.target,
+        model=path.resolve().name if Path(node.target).expanduser().exists() else node.target,
         digest=f"{folder.digest}-{dtype}",
         slots=memory.slots,
         look_ahead=memory.slots,

@@ -26,14 +26,18 @@ class BadText(TokenmillError):
 
 
 class Tokenizer:
-    """The tokenizer of one model; `vocab` is the number of tokens the model knows."""
+    """The tokenizer of one model; `vocab` is the number of tokens the model knows.
 
-    def __init__(self, folder: Path, vocab: int) -> None:
-        path = find_file(folder, "tokenizer.json")
-        if path is None:
-            raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
+    `model` is its folder. Where the model states its tokenizer elsewhere, `stated` is that in the form of
+    tokenizer.json, and `model` only names it in errors.
+    """
+
+    def __init__(self, model: Path, vocab: int, stated: bytes | None = None) -> None:
+        path = model
+        if stated is None:
+            path, stated = _read(model)
         with _foreign_faults(BadModel, f"{path} isn't a usable tokenizer; download it again"):
-            self._inner = tokenizers.Tokenizer.from_buffer(read_bytes(path))
+            self._inner = tokenizers.Tokenizer.from_buffer(stated)
             self._inner.no_truncation()
             self._inner.no_padding()
             self._inner.encode("", add_special_tokens=True)  # finds special tokens that aren't there
@@ -70,6 +74,13 @@ class Tokenizer:
     def decoder(self) -> IncrementalDecoder:
         """A decoder for one answer."""
         return self._decoder(self)
+
+
+def _read(folder: Path) -> tuple[Path, bytes]:
+    path = find_file(folder, "tokenizer.json")
+    if path is None:
+        raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
+    return path, read_bytes(path)
 
 
 @contextmanager

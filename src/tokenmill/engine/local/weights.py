@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
+from tokenmill.engine.local.encoded import Encoded, load_encoded
 from tokenmill.errors import InputFaults
 from tokenmill.model.config import ModelConfig
 from tokenmill.model.files import BadModel
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 
+#: The file of a tensor, its name there, how it is stored, and where in the file.
+Found: TypeAlias = tuple[Path, str, Stored, int]
+
 _PREFIXES = ("transformer.", "model.")
 #: Buffers and copies that old files carry; the model computes them or takes the original.
 _IGNORED = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq|rotary_emb\.inv_freq")
@@ -34,21 +38,25 @@ _IGNORED = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rot
 class WeightIndex(Struct, frozen=True, kw_only=True):
     """Checked weight files. `places`: by plain name, the file of each tensor, its name there and how it is stored.
 
-    `headers` holds every weight file with its header, in a fixed order.
+    `encoded`: by plain name, the tensors that are decoded while they are loaded. `headers` holds every weight file with
+    its header, in a fixed order.
     """
 
     places: Mapping[str, tuple[Path, str, Stored]]
     headers: tuple[tuple[Path, Header], ...]
+    encoded: Mapping[str, Encoded] = {}
 
     @property
     def parameters(self) -> int:
         """Numbers in all tensors that are loaded."""
-        return sum(math.prod(stored.shape) for _, _, stored in self.places.values())
+        plain = sum(math.prod(stored.shape) for _, _, stored in self.places.values())
+        return plain + sum(tensor.count for tensor in self.encoded.values())
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of all tensors that are loaded, as stored."""
-        return sum(stored.end - stored.begin for _, _, stored in self.places.values())
+        plain = sum(stored.end - stored.begin for _, _, stored in self.places.values())
+        return plain + sum(tensor.size for tensor in self.encoded.values())
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -110,23 +118,41 @@ def _llama_type_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return expected
 
 
-def check_weights(folder: Path, config: ModelConfig) -> WeightIndex:
-    """The weights in `folder`, if they are exactly those of `config`; all differing tensors are reported together."""
+def check_weights(folder: Path, config: ModelConfig, packed: str | None = None) -> WeightIndex:
+    """The weights in `folder`, if they are exactly those of `config`; all differing tensors are reported together.
+
+    `packed`: the encoding of the matrices that compressed-tensors packed, None if it had no part in the model.
+    """
     headers = [(path, read_header(path)) for path in weight_files(folder)]
-    found: dict[str, tuple[Path, str, Stored]] = {}
+    found = _found(headers)
+    expected = expected_tensors(config)
+    encoded: dict[str, Encoded] = {}
+    faults: list[str] = []
+    if packed is not None:
+        from tokenmill.engine.local.packed import take_packed
+
+        encoded, taken, faults = take_packed(found, expected, packed)
+        found = {name: place for name, place in found.items() if name not in taken}
+        expected = {name: shape for name, shape in expected.items() if name in found or name not in encoded}
+    if faults := faults + _differences(expected, found, config.tied):
+        raise InputFaults(f"weights in {folder} don't fit config.json, download both again", faults)
+    places = {name: found[name][:3] for name in expected}
+    return WeightIndex(places=places, headers=tuple(headers), encoded=encoded)
+
+
+def _found(headers: Sequence[tuple[Path, Header]]) -> dict[str, Found]:
+    """Every tensor of the files by its plain name, which no two may share."""
+    found: dict[str, Found] = {}
     for path, header in headers:
         for name, stored in header.tensors.items():
             plain = plain_name(name)
             if plain in found:
-                first, other, _ = found[plain]
+                first, other, _, _ = found[plain]
                 raise BadModel(
                     f"{path}: tensor {name!r} is in {first.name} too, as {other!r}; download the model again"
                 )
-            found[plain] = (path, name, stored)
-    expected = expected_tensors(config)
-    if faults := _differences(expected, found, config.tied):
-        raise InputFaults(f"weights in {folder} don't fit config.json, download both again", faults)
-    return WeightIndex(places={name: found[name] for name in expected}, headers=tuple(headers))
+            found[plain] = (path, name, stored, 8 + len(header.raw) + stored.begin)
+    return found
 
 
 def plain_name(name: str) -> str:
@@ -134,13 +160,11 @@ def plain_name(name: str) -> str:
     return next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
 
 
-def _differences(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[Path, str, Stored]], tied: bool
-) -> list[str]:
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Found], tied: bool) -> list[str]:
     faults = [
         f"tensor {name!r} of shape {list(shape)} is missing" for name, shape in expected.items() if name not in found
     ]
-    for name, (path, stored_name, stored) in found.items():
+    for name, (path, stored_name, stored, _) in found.items():
         place = f"{path.name}: tensor {stored_name!r}"
         if name not in expected:
             if not _IGNORED.fullmatch(name) and not (tied and name == "lm_head.weight"):
@@ -156,12 +180,21 @@ def load_weights(
     index: WeightIndex, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor once, by plain name, as a copy of its own in `dtype` on `device`; file by file, one at a time."""
+    yield from _load_plain(index, dtype, device)
+    yield from load_encoded(index.encoded, dtype, device)
+
+
+def _load_plain(
+    index: WeightIndex, dtype: torch.dtype, device: torch.device | str
+) -> Iterator[tuple[str, torch.Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     by_file: dict[Path, list[tuple[str, str, Stored]]] = {path: [] for path, _ in index.headers}
     for name, (path, stored_name, stored) in index.places.items():
         by_file[path].append((name, stored_name, stored))
     for path, entries in by_file.items():
+        if not entries:
+            continue
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 for name, stored_name, stored in sorted(entries, key=lambda entry: entry[2].begin):

@@ -17,7 +17,7 @@ from tokenmill.model.config import find_family, read_raw_config
 from tokenmill.model.files import BadModel
 from tokenmill.quant.compressed.beside import small_files
 from tokenmill.quant.compressed.header import Entry, plan_file
-from tokenmill.quant.compressed.modules import HEAD, is_linear, kept_types, module_of, with_mates
+from tokenmill.quant.compressed.modules import HEAD, SHAPE, is_linear, kept_types, module_of, with_mates
 from tokenmill.quant.compressed.scheme import SCHEMES, describe
 from tokenmill.quant.encoding import Encoding
 from tokenmill.quant.encodings import encoding
@@ -26,7 +26,6 @@ from tokenmill.quant.tensor import ELEMENTS, Tensor, Weights
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-SHAPE = "weight_shape"
 
 
 class Becoming(Struct, frozen=True, kw_only=True):

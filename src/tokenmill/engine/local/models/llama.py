@@ -108,6 +108,8 @@ def rope_frequencies(config: ModelConfig) -> Tensor:
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies
+    if scaling.kind == "factors":
+        return frequencies / torch.tensor(scaling.factors, dtype=frequencies.dtype)
     return frequencies / scaling.factor if scaling.kind == "linear" else _stretch(frequencies, scaling)
 
 
