@@ -61,7 +61,7 @@ def test_the_first_screen_says_what_is_fastest(tmp_path: Path) -> None:
 
 def test_every_column_leads_to_its_definition(tmp_path: Path) -> None:
     """Names of figures are links to their definitions, which are there."""
-    page = as_html.html(report_of(shown(tmp_path)))
+    page = as_html.fill(report_of(shown(tmp_path)), [], "")
     linked, there = set(re.findall(r'href="#(def-[^"]+)"', page)), set(re.findall(r'id="(def-[^"]+)"', page))
 
     assert linked
@@ -74,11 +74,12 @@ def test_charts_answer_the_questions_of_a_sweep(tmp_path: Path) -> None:
     found = {chart.name: chart for chart in charts(shown(tmp_path))}
 
     assert list(found) == [
-        *("speedup-0", "efficiency-0", "readings-0", "speedup-1", "efficiency-1", "readings-1", "memory"),
+        *("speedup-0", "efficiency-0", "readings-0", "memory-0"),
+        *("speedup-1", "efficiency-1", "readings-1", "memory-1"),
     ]
     assert "Most is 4.0" in found["speedup-1"].text
     assert found["readings-1"].text.startswith("55 readings of 11 cells, from 2.00 s (pull, 4 in flight)")
-    assert "takes 0.1 MiB more at most" in found["memory"].text
+    assert "takes 0.1 MiB more at most" in found["memory-1"].text
 
 
 def test_hostile_words_stay_text(tmp_path: Path) -> None:

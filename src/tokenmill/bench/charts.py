@@ -23,7 +23,7 @@ from tokenmill.report.visible import shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAME_LENGTH, NARROW_LENGTH = 42, 22
+NAME_LENGTH, NARROW_LENGTH = 42, 24
 MEBIBYTE = 2.0**20
 
 
@@ -38,7 +38,7 @@ class Spot(Struct, frozen=True, kw_only=True):
 
 
 def charts(results: Results) -> list[Chart]:
-    """All charts of a sweep: how far more workers help, every reading, what the suite adds, memory."""
+    """All charts of a sweep: how far more workers help, every reading, memory, and what the suite adds."""
     suite = suite_of(results.plan.suite)
     options: Any = msgspec.convert(results.plan.options, suite.options)
     groups = list(dict.fromkeys(row.cell.group for row in results.rows))
@@ -47,9 +47,8 @@ def charts(results: Results) -> list[Chart]:
         rows = [row for row in results.rows if row.cell.group == group]
         found += _by_workers(number, group, rows, suite.varied, suite.unit)
         found += _readings(number, group, rows, results.readings)
-    if isinstance(suite, Draws):
-        found += suite.charts(options, results.rows)
-    return [*found, *_memory(results)]
+        found += _memory(number, group, rows, results.readings, suite.unit)
+    return [*found, *(suite.charts(options, results.rows) if isinstance(suite, Draws) else ())]
 
 
 def _by_workers(number: int, group: str, rows: Sequence[Row], varied: str, unit: str) -> Iterator[Chart]:
@@ -138,25 +137,20 @@ def _readings(number: int, group: str, rows: Sequence[Row], readings: Sequence[R
     yield from dots_chart(f"readings-{number}", f"{what} of every reading{_titled(group)}", spots, unit)
 
 
-def _memory(results: Results) -> Iterator[Chart]:
-    """The sum of the processes' peaks in every reading, and what a worker more takes."""
-    spots = []
-    for row in results.rows:
-        peaks = tuple(
-            sum(each.peak_rss.values()) / MEBIBYTE
-            for each in results.readings
-            if each.cell == row.cell.key and each.is_whole and each.peak_rss
-        )
-        if peaks:
-            name = ", ".join(filter(None, (row.cell.group, row.cell.title)))
-            spots.append(Spot(name=name, values=peaks, mean=sum(peaks) / len(peaks)))
-    more = [row for row in results.rows if row.more_memory.value is not None]
-    text = ""
-    if more:
-        most = max(more, key=lambda row: row.more_memory.value or 0.0)
-        each = (most.more_memory.value or 0.0) / MEBIBYTE
-        text = f" Beyond the baseline, a {suite_of(results.plan.suite).unit} takes {each:.1f} MiB more at most."
-    yield from dots_chart("memory", "Peak memory of every reading", spots, "MiB", text)
+def _memory(number: int, group: str, rows: Sequence[Row], readings: Sequence[Reading], unit: str) -> Iterator[Chart]:
+    """The sum of the processes' peaks in every reading of a group, and what a worker more takes."""
+    peaks: dict[str, list[float]] = {}
+    for each in readings:
+        if each.is_whole and each.peak_rss:
+            peaks.setdefault(each.cell, []).append(sum(each.peak_rss.values()) / MEBIBYTE)
+    spots = [
+        Spot(name=row.cell.title, values=tuple(found), mean=sum(found) / len(found))
+        for row in rows
+        if (found := peaks.get(row.cell.key))
+    ]
+    more = [row.more_memory.value / MEBIBYTE for row in rows if row.more_memory.value is not None]
+    text = f" Beyond the baseline, a {unit} takes {max(more):.1f} MiB more at most." if more else ""
+    yield from dots_chart(f"memory-{number}", f"Peak memory of every reading{_titled(group)}", spots, "MiB", text)
 
 
 def dots_chart(name: str, title: str, spots: Sequence[Spot], unit: str, text: str = "") -> Iterator[Chart]:
@@ -192,7 +186,7 @@ def _draw_spots(axes: Axes, spots: Sequence[Spot], letters: int) -> None:
     if any(spot.low is not None for spot in spots):
         left = [min(max(low, 0.0), 1.15 * most) for low, _ in ends]
         right = [min(high, 1.15 * most) for _, high in ends]
-        axes.hlines(places, left, right, color=light("sky"), linewidth=7, label="95 % interval of the mean")
+        axes.hlines(places, left, right, color=light("sky"), linewidth=7, label="95 % interval")
     where = [(value, place) for place, spot in enumerate(spots) for value in spot.values]
     axes.plot(
         [value for value, _ in where],
