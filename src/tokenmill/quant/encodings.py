@@ -9,7 +9,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from tokenmill.errors import UsageError
-from tokenmill.quant import reference
+from tokenmill.quant import reference, reference_k
 from tokenmill.quant.blocks import BlockEncoding
 from tokenmill.quant.encoding import Encoding
 from tokenmill.quant.floats import FloatEncoding
@@ -25,12 +25,14 @@ _ALL: tuple[Encoding, ...] = (
     BlockEncoding("Q4_1", 32, 20, (0, 2), reference.encode_q4_1, reference.decode_q4_1, "legacy"),
     BlockEncoding("Q5_0", 32, 22, (0,), reference.encode_q5_0, reference.decode_q5_0, "legacy"),
     BlockEncoding("Q5_1", 32, 24, (0, 2), reference.encode_q5_1, reference.decode_q5_1, "legacy"),
+    BlockEncoding("Q4_K", 256, 144, (0, 2), reference_k.encode_q4_k, reference_k.decode_q4_k, "k"),
+    BlockEncoding("Q5_K", 256, 176, (0, 2), reference_k.encode_q5_k, reference_k.decode_q5_k, "k"),
+    BlockEncoding("Q6_K", 256, 210, (208,), reference_k.encode_q6_k, reference_k.decode_q6_k, "k"),
     GroupEncoding("W4A16", 4, 128),
     GroupEncoding("W4A16-G32", 4, 32),
     GroupEncoding("W8A16", 8, None),
     GroupEncoding("W4A16-MSE", 4, 128, mse=True),
     GroupEncoding("W4A16-G32-MSE", 4, 32, mse=True),
-    GroupEncoding("W8A16-MSE", 8, None, mse=True),
 )
 
 #: Every encoding under its own name.

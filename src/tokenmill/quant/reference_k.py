@@ -16,43 +16,35 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenmill.quant.kernels.k_candidates import FIVE_BITS, FOUR_BITS, MAGIC, SIX_BITS, TINY
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Codes = NDArray[np.uint8]
 
 SUPERBLOCK = 256
-#: Bytes of a superblock.
-SIZES = {"Q4_K": 144, "Q5_K": 176, "Q6_K": 210}
-#: Below this a block of Q6_K counts as zero.
-TINY = np.float32(1e-15)
-#: Added to a number it leaves the nearest integer, ties to even, in the low bits.
-MAGIC = np.float32(12582912.0)
-
-
-def numerators(highest: int, first: float, count: int) -> Floats:
-    """What each candidate for a scale divides by the range: `highest` and a bit less or more, in steps of 0.1."""
-    steps = np.arange(count, dtype=np.float32)
-    return (np.float32(first) + np.float32(0.1) * steps) + np.float32(highest)
-
-
+#: An F16 that is no number, in a superblock that can't be written.
+NO_NUMBER = np.array([0x00, 0x7E], dtype=np.uint8)
 #: The largest code of Q4_K and Q5_K, and what their candidates divide by the range.
-AFFINE = {"Q4_K": (15, numerators(15, -1.0, 21)), "Q5_K": (31, numerators(31, -0.5, 16))}
-#: What the candidates of Q6_K divide by the largest weight.
-SYMMETRIC = np.array(
-    [-(np.float32(32) + np.float32(0.1) * np.float32(step)) for step in range(-9, 10) if step], dtype=np.float32
-)
+AFFINE = {"Q4_K": (15, FOUR_BITS), "Q5_K": (31, FIVE_BITS)}
 
 
-def encode(name: str, numbers: Floats) -> NDArray[np.uint8]:
-    """The bytes [superblocks, size] of finite weights [superblocks, 256]."""
-    with np.errstate(all="ignore"):
-        return _encode_symmetric(numbers) if name == "Q6_K" else _encode_affine(name, numbers)
+def encode_q4_k(weights: Floats) -> Codes:
+    """[superblocks, 256] to [superblocks, 144]."""
+    return _encode_affine("Q4_K", weights)
 
 
-def decode(name: str, stored: NDArray[np.uint8]) -> Floats:
-    """The weights [superblocks, 256] that engines see in the bytes [superblocks, size]."""
-    with np.errstate(all="ignore"):
-        return _decode_symmetric(stored) if name == "Q6_K" else _decode_affine(name, stored)
+def encode_q5_k(weights: Floats) -> Codes:
+    """[superblocks, 256] to [superblocks, 176]."""
+    return _encode_affine("Q5_K", weights)
+
+
+def decode_q4_k(stored: Codes) -> Floats:
+    return _decode_affine("Q4_K", stored)
+
+
+def decode_q5_k(stored: Codes) -> Floats:
+    return _decode_affine("Q5_K", stored)
 
 
 def nearest(numbers: Floats) -> Ints:
@@ -80,6 +72,7 @@ def _encode_affine(name: str, numbers: Floats) -> NDArray[np.uint8]:
     weights = numbers.reshape(count, 8, 32)
     again = np.clip(nearest((weights + low[:, :, None]) / step[:, :, None]), 0, highest).astype(np.uint8)
     final = np.where((step == 0)[:, :, None], codes.reshape(count, 8, 32), again)
+    head[_unusable(numbers), :2] = NO_NUMBER
     return np.concatenate([head, _pack_scales(small_scales, small_offsets), *_pack_affine(name, final)], axis=1)
 
 
@@ -97,13 +90,13 @@ def search_affine(weights: Floats, highest: int, tries: Floats) -> tuple[Floats,
     low = np.minimum(weights.min(axis=1), np.float32(0))
     high = weights.max(axis=1)
     flat = high == low
-    inverse = np.float32(highest) / (high - low)
-    scale = np.float32(1) / inverse
+    inverse: Floats = np.float32(highest) / (high - low)
+    scale: Floats = np.float32(1) / inverse
     codes = _codes(weights, inverse, low, highest)
     error = _error(weights, importance, codes, scale, low)
     for numerator in tries:
         trial = _codes(weights, numerator / (high - low), low, highest)
-        sums = [np.zeros(count, dtype=np.float32) for _ in range(3)]
+        sums: list[Floats] = [np.zeros(count, dtype=np.float32) for _ in range(3)]
         for i in range(32):
             code = trial[:, i].astype(np.float32)
             weighted = importance[:, i] * code
@@ -112,8 +105,8 @@ def search_affine(weights: Floats, highest: int, tries: Floats) -> tuple[Floats,
             sums[2] += weighted * weights[:, i]
         by_code, by_square, by_weight = sums
         spread = total * by_square - by_code * by_code
-        new_scale = (total * by_weight - total_x * by_code) / spread
-        new_low = (by_square * total_x - by_code * by_weight) / spread
+        new_scale: Floats = np.divide(total * by_weight - total_x * by_code, spread)
+        new_low: Floats = np.divide(by_square * total_x - by_code * by_weight, spread)
         above = new_low > 0
         new_scale = np.where(above, by_weight / by_square, new_scale)
         new_low = np.where(above, np.float32(0), new_low)
@@ -144,16 +137,24 @@ def _sum(columns: Iterable[Floats]) -> Floats:
     return reduce(np.add, columns)
 
 
+def _unusable(weights: Floats) -> NDArray[np.bool_]:
+    """Which superblocks have a weight that is no number; their F16 says so."""
+    unusable: NDArray[np.bool_] = np.logical_or.reduce(~np.isfinite(weights), axis=1)
+    return unusable
+
+
 def _largest(values: Floats) -> Floats:
     """The largest number of each row, 0 if none is above it; what is no number doesn't count."""
-    return np.fmax(np.fmax.reduce(values, axis=1), np.float32(0))
+    largest: Floats = np.fmax(np.fmax.reduce(values, axis=1), np.float32(0))
+    return largest
 
 
 def _six_bits(values: Floats, unit: Floats) -> Codes:
     """Values [n, 8] in 63rds of `unit`; a negative one wraps as a byte does."""
     inverse = np.where(unit > 0, np.float32(63) / unit, np.float32(0))
     wrapped = nearest(inverse[:, None] * values) & np.int32(0xFF)
-    return np.minimum(wrapped, 63).astype(np.uint8)
+    small: Codes = np.minimum(wrapped, 63).astype(np.uint8)
+    return small
 
 
 def _pack_scales(scales: Codes, offsets: Codes) -> Codes:
@@ -173,11 +174,11 @@ def _unpack_scales(packed: Codes) -> tuple[Codes, Codes]:
 
 def _pack_affine(name: str, codes: Codes) -> list[Codes]:
     """Codes [n, 8, 32]: the fifth bits first, one byte for eight blocks, then two blocks to a row of nibbles."""
-    nibbles = (codes[:, 0::2] & 15) | (codes[:, 1::2] & 15) << 4
-    low = nibbles.reshape(-1, 128)
+    nibbles = (codes[:, 0::2] & np.uint8(15)) | codes[:, 1::2] << np.uint8(4)
+    low: Codes = nibbles.reshape(-1, 128)
     if name == "Q4_K":
         return [low]
-    fifth = np.bitwise_or.reduce((codes >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
+    fifth: Codes = np.bitwise_or.reduce((codes >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
     return [fifth, low]
 
 
@@ -195,7 +196,8 @@ def _decode_affine(name: str, stored: Codes) -> Floats:
     return weights.reshape(count, SUPERBLOCK)
 
 
-def _encode_symmetric(numbers: Floats) -> Codes:
+def encode_q6_k(numbers: Floats) -> Codes:
+    """[superblocks, 256] to [superblocks, 210]."""
     count = len(numbers)
     scales, codes = search_symmetric(numbers.reshape(count * 16, 16))
     scales = scales.reshape(count, 16)
@@ -214,6 +216,7 @@ def _encode_symmetric(numbers: Floats) -> Codes:
     parts = [low.reshape(count, 128), high.reshape(count, 64), small.view(np.uint8), unit]
     stored = np.concatenate(parts, axis=1)
     stored[zero] = 0
+    stored[_unusable(numbers) | np.isnan(scales).any(axis=1), 208:] = NO_NUMBER
     return stored
 
 
@@ -225,7 +228,7 @@ def search_symmetric(weights: Floats) -> tuple[Floats, Codes]:
     by_weight, by_square, codes = _explained(weights, inverse)
     scale = np.where(by_square == 0, np.float32(0), by_weight / by_square)
     best = scale * by_weight
-    for numerator in SYMMETRIC:
+    for numerator in SIX_BITS:
         by_weight, by_square, trial = _explained(weights, numerator / peak)
         better = (by_square > 0) & (by_weight * by_weight > best * by_square)
         new_scale = by_weight / by_square
@@ -249,7 +252,7 @@ def _explained(weights: Floats, inverse: Floats) -> tuple[Floats, Floats, Codes]
     return by_weight, by_square, (codes + 32).astype(np.uint8)
 
 
-def _decode_symmetric(stored: Codes) -> Floats:
+def decode_q6_k(stored: Codes) -> Floats:
     count = len(stored)
     low = stored[:, :128].reshape(count, 2, 2, 32)
     high = stored[:, 128:192].reshape(count, 2, 1, 32) >> np.array([0, 2, 4, 6], dtype=np.uint8)[:, None] & 3
