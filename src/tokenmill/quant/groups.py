@@ -11,7 +11,7 @@ from tokenmill.quant.blocks import AT_ONCE, worst
 from tokenmill.quant.encoding import Bits, Bytes
 from tokenmill.quant.floats import first_unusable, widen
 from tokenmill.quant.kernels import kernel
-from tokenmill.quant.reference_groups import decode_groups, encode_groups
+from tokenmill.quant.reference_groups import LANES, decode_groups, encode_groups
 
 
 class GroupEncoding:
@@ -39,11 +39,12 @@ class GroupEncoding:
         span = self._span(bits.shape[-1])
         packed, scales = (output.reshape(-1) for output in outputs)
         flat = bits.reshape(-1)
-        run = kernel("integers", f"int{self.bits}", element, "bbii")
+        name = f"int{self.bits}_mse" if self.mse else f"int{self.bits}"
+        run = kernel("integers", name, element, "bbi") if span >= LANES else None
         if run is None:
             group = self.encode_slowly(flat.reshape(-1, span), element, packed, scales)
         else:
-            group = run(flat.view(np.int16) if element == "F16" else flat, packed, scales, span, int(self.mse))
+            group = run(flat.view(np.int16) if element == "F16" else flat, packed, scales, span)
         if group < 0:
             return -1
         first = int(group) * span

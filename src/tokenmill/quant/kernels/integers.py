@@ -15,22 +15,23 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tokenmill.quant.kernels.lanes import (
     BYTES,
     I8,
     I16,
+    I32,
     INFINITY,
     LANES,
     NUMBERS,
     WORDS,
     as_bits,
     as_number,
+    highest,
     load,
     numbers,
-    peak,
-    pointer,
     put_word,
     splat,
     spread,
@@ -38,6 +39,7 @@ from tokenmill.quant.kernels.lanes import (
 )
 
 _NO_NUMBER = np.uint32(INFINITY)
+_ONE = np.float32(1)
 _ZERO_SCALE = np.uint32(0x3C00_0000)
 #: Scales whose inverse has full precision.
 _LEAST, _MOST = np.float32(2.0**-125), np.float32(2.0**125)
@@ -75,17 +77,23 @@ def _divided(builder: Any, array: Any, weights: Any, scale: Any, inverse: Any, w
 
 
 def _putter(step: Any, width: int) -> Any:
-    """An intrinsic that writes 32 integers of so many bits."""
+    """An intrinsic that writes the weights from `start` to `end`, by 32, as integers of so many bits."""
 
-    def put(typing: Any, bits: Any, at: Any, scale: Any, inverse: Any, out: Any, to: Any) -> Any:
+    def put(typing: Any, bits: Any, start: Any, end: Any, scale: Any, inverse: Any, out: Any, to: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array = signature.args[0]
-            weights = numbers(builder, array, load(context, builder, array, arguments))
-            whole = builder.bitcast(step(builder, array, weights, arguments[2], arguments[3], width), WORDS)
-            codes = builder.trunc(whole, BYTES)
-            store(context, builder, signature.args[4], arguments[4:], codes if width == 8 else _pairs(builder, codes))
+            array, (source, start, end, scale, inverse, out, to) = signature.args[0], arguments
+            lanes = ir.Constant(start.type, LANES)
+            with cgutils.for_range_slice(builder, start, end, lanes, start.type) as (at, _):
+                weights = numbers(builder, array, load(context, builder, array, [source, at]))
+                whole = builder.bitcast(step(builder, array, weights, scale, inverse, width), WORDS)
+                codes = builder.trunc(whole, BYTES)
+                done = builder.sub(at, start)
+                if width == 4:
+                    codes, done = _pairs(builder, codes), builder.ashr(done, ir.Constant(done.type, 1))
+                store(context, builder, signature.args[5], [out, builder.add(to, done)], codes)
 
-        return types.void(bits, types.intp, types.float32, types.float32, out, types.intp), generate
+        place, number = types.intp, types.float32
+        return types.void(bits, place, place, number, number, out, place), generate
 
     return intrinsic(put)
 
@@ -98,45 +106,34 @@ def _pairs(builder: Any, codes: Any) -> Any:
     return builder.trunc(builder.or_(low, high), ir.VectorType(I8, LANES // 2))
 
 
-def _measurer(step: Any, width: int) -> Any:
-    """An intrinsic that adds the square errors of 32 weights to the lanes of a sum."""
+@intrinsic
+def _error4(typing: Any, bits: Any, start: Any, end: Any, scale: Any, inverse: Any) -> Any:
+    """The sum of the square errors of the weights from `start` to `end`: by lanes, which are then added in halves."""
 
-    def measure(typing: Any, bits: Any, at: Any, scale: Any, inverse: Any, lanes: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array = signature.args[0]
-            weights = numbers(builder, array, load(context, builder, array, arguments))
-            whole = step(builder, array, weights, arguments[2], arguments[3], width)
-            integers = builder.fsub(whole, splat(NUMBERS, _MAGIC + (1 << (width - 1))))
-            errors = builder.fsub(builder.fmul(integers, spread(builder, arguments[2])), weights)
-            start = [arguments[4], ir.Constant(arguments[1].type, 0)]
-            place = pointer(context, builder, signature.args[4], start, NUMBERS)
-            builder.store(builder.fadd(builder.load(place, align=4), builder.fmul(errors, errors)), place, align=4)
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, (source, start, end, scale, inverse) = signature.args[0], arguments
+        total = cgutils.alloca_once_value(builder, splat(NUMBERS, 0.0))
+        with cgutils.for_range_slice(builder, start, end, ir.Constant(start.type, LANES), start.type) as (at, _):
+            weights = numbers(builder, array, load(context, builder, array, [source, at]))
+            whole = _whole(builder, array, weights, scale, inverse, 4)
+            integers = builder.fsub(whole, splat(NUMBERS, _MAGIC + 8))
+            errors = builder.fsub(builder.fmul(integers, spread(builder, scale)), weights)
+            builder.store(builder.fadd(builder.load(total), builder.fmul(errors, errors)), total)
+        lanes = builder.load(total)
+        for half in (16, 8, 4, 2, 1):
+            parts = (ir.Constant(ir.VectorType(I32, half), list(range(each, each + half))) for each in (0, half))
+            lanes = builder.fadd(*(builder.shuffle_vector(lanes, lanes, part) for part in parts))
+        return builder.extract_element(lanes, ir.Constant(I32, 0))
 
-        return types.void(bits, types.intp, types.float32, types.float32, lanes), generate
-
-    return intrinsic(measure)
+    place, number = types.intp, types.float32
+    return number(bits, place, place, number, number), generate
 
 
 _put4, _put8 = _putter(_whole, 4), _putter(_whole, 8)
 _put4_divided, _put8_divided = _putter(_divided, 4), _putter(_divided, 8)
-_measure4, _measure8 = _measurer(_whole, 4), _measurer(_whole, 8)
 
 
-@njit(inline="always")
-def _peak_of(bits: Any, start: Any, end: Any, tail: Any) -> Any:
-    """Bits of the largest magnitude; the weights after the last 32 are copied to `tail`, which zeros fill up."""
-    top = np.uint32(0)
-    whole = start + (end - start) // LANES * LANES
-    for at in range(start, whole, LANES):
-        top = max(top, peak(bits, at))
-    if whole < end:
-        for at in range(whole, end):
-            tail[at - whole] = bits[at]
-        top = max(top, peak(tail, 0))
-    return top
-
-
-@njit(inline="always")
+@njit
 def _scale_of(top: Any, half: Any, clip: Any) -> Any:
     """The scale as a BF16 number."""
     bits = as_bits(as_number(top) * clip / half)
@@ -145,91 +142,73 @@ def _scale_of(top: Any, half: Any, clip: Any) -> Any:
     return as_number(_ZERO_SCALE if rounded == np.uint32(0) else rounded)
 
 
-@njit(inline="always")
-def _sum(lanes: Any) -> Any:
-    half = LANES // 2
-    while half:
-        for each in range(half):
-            lanes[each] += lanes[each + half]
-        half //= 2
-    return lanes[0]
+@njit
+def _best_scale(bits: Any, start: Any, end: Any, top: Any, scale: Any) -> Any:
+    """Of `scale` and those that clip the one with the smallest square error."""
+    least = _error4(bits, start, end, scale, _ONE / scale)
+    for clip in _CLIPS:
+        tried = _scale_of(top, np.float32(7.5), clip)
+        error = _error4(bits, start, end, tried, _ONE / tried)
+        if error < least:
+            least, scale = error, tried
+    return scale
 
 
-@njit(inline="always")
-def _error4(bits: Any, start: Any, end: Any, scale: Any, lanes: Any) -> Any:
-    lanes[:] = np.float32(0)
-    for at in range(start, end, LANES):
-        _measure4(bits, at, scale, np.float32(1) / scale, lanes)
-    return _sum(lanes)
+@njit
+def _write4(bits: Any, start: Any, end: Any, scale: Any, packed: Any) -> Any:
+    if _LEAST <= scale <= _MOST:
+        _put4(bits, start, end, scale, _ONE / scale, packed, start // 2)
+    else:
+        _put4_divided(bits, start, end, scale, _ONE, packed, start // 2)
 
 
-@njit(inline="always")
-def _error8(bits: Any, start: Any, end: Any, scale: Any, lanes: Any, tail: Any) -> Any:
-    lanes[:] = np.float32(0)
-    whole = start + (end - start) // LANES * LANES
-    for at in range(start, whole, LANES):
-        _measure8(bits, at, scale, np.float32(1) / scale, lanes)
-    if whole < end:
-        _measure8(tail, 0, scale, np.float32(1) / scale, lanes)
-    return _sum(lanes)
-
-
-def int4(bits: Any, packed: Any, scales: Any, span: Any, mse: Any) -> Any:
-    lanes, tail = np.zeros(LANES, np.float32), np.zeros(LANES, bits.dtype)
-    half = np.float32(7.5)
+def int4(bits: Any, packed: Any, scales: Any, span: Any) -> Any:
     for group in range(bits.size // span):
-        start, end, to = group * span, (group + 1) * span, group * (span // 2)
-        top = _peak_of(bits, start, end, tail)
+        start, end = group * span, (group + 1) * span
+        top = highest(bits, start, end)
         if top >= _NO_NUMBER:
             return group
-        scale = _scale_of(top, half, np.float32(1))
-        normal = _LEAST <= scale <= _MOST
-        if mse and normal:  # at the ends of F32 the squares of all errors are zero or infinite: nothing to choose
-            least = _error4(bits, start, end, scale, lanes)
-            for clip in _CLIPS:
-                tried = _scale_of(top, half, clip)
-                error = _error4(bits, start, end, tried, lanes)
-                if error < least:
-                    least, scale = error, tried
-        inverse = np.float32(1) / scale
+        scale = _scale_of(top, np.float32(7.5), _ONE)
         put_word(scales, group * 2, as_bits(scale) >> np.uint32(16))
-        for at in range(0, span, LANES):
-            if normal:
-                _put4(bits, start + at, scale, inverse, packed, to + at // 2)
-            else:
-                _put4_divided(bits, start + at, scale, inverse, packed, to + at // 2)
+        _write4(bits, start, end, scale, packed)
     return -1
 
 
-def int8(bits: Any, packed: Any, scales: Any, span: Any, mse: Any) -> Any:
-    lanes, tail, last = np.zeros(LANES, np.float32), np.zeros(LANES, bits.dtype), np.zeros(LANES, np.uint8)
-    half, whole, size = np.float32(127.5), span // LANES * LANES, (span + 3) // 4 * 4
+def int4_mse(bits: Any, packed: Any, scales: Any, span: Any) -> Any:
     for group in range(bits.size // span):
-        start, end, to = group * span, (group + 1) * span, group * size
-        top = _peak_of(bits, start, end, tail)
+        start, end = group * span, (group + 1) * span
+        top = highest(bits, start, end)
         if top >= _NO_NUMBER:
             return group
-        scale = _scale_of(top, half, np.float32(1))
-        normal = _LEAST <= scale <= _MOST
-        if mse and normal:
-            least = _error8(bits, start, end, scale, lanes, tail)
-            for clip in _CLIPS:
-                tried = _scale_of(top, half, clip)
-                error = _error8(bits, start, end, tried, lanes, tail)
-                if error < least:
-                    least, scale = error, tried
-        inverse = np.float32(1) / scale
+        scale = _scale_of(top, np.float32(7.5), _ONE)
+        if _LEAST <= scale <= _MOST:  # beyond, the squares of all errors are zero or infinite: nothing to choose
+            scale = _best_scale(bits, start, end, top, scale)
         put_word(scales, group * 2, as_bits(scale) >> np.uint32(16))
-        for at in range(0, whole, LANES):
-            if normal:
-                _put8(bits, start + at, scale, inverse, packed, to + at)
-            else:
-                _put8_divided(bits, start + at, scale, inverse, packed, to + at)
+        _write4(bits, start, end, scale, packed)
+    return -1
+
+
+@njit
+def _write8(bits: Any, start: Any, end: Any, scale: Any, packed: Any, to: Any) -> Any:
+    if _LEAST <= scale <= _MOST:
+        _put8(bits, start, end, scale, _ONE / scale, packed, to)
+    else:
+        _put8_divided(bits, start, end, scale, _ONE, packed, to)
+
+
+def int8(bits: Any, packed: Any, scales: Any, span: Any) -> Any:
+    """For rows of at least 32 weights: the last 32 are done again where the row isn't a multiple of 32."""
+    whole, size = span // LANES * LANES, (span + 3) // 4 * 4
+    for row in range(bits.size // span):
+        start, end, to = row * span, (row + 1) * span, row * size
+        top = max(highest(bits, start, start + whole), highest(bits, end - LANES, end))
+        if top >= _NO_NUMBER:
+            return row
+        scale = _scale_of(top, np.float32(127.5), _ONE)
+        put_word(scales, row * 2, as_bits(scale) >> np.uint32(16))
+        _write8(bits, start, start + whole, scale, packed, to)
         if whole < span:
-            if normal:
-                _put8(tail, 0, scale, inverse, last, 0)
-            else:
-                _put8_divided(tail, 0, scale, inverse, last, 0)
-            for at in range(whole, size):
-                packed[to + at] = last[at - whole] if at < span else np.uint8(0)
+            _write8(bits, end - LANES, end, scale, packed, to + span - LANES)
+            for at in range(to + span, to + size):
+                packed[at] = np.uint8(0)
     return -1

@@ -28,6 +28,16 @@ BYTES, WORDS, NUMBERS = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES), ir.
 INFINITY = 0x7F80_0000
 
 
+def _has_half_instruction() -> bool:
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return True
+    return bool(llvm.get_host_cpu_features().get("f16c", False))
+
+
+#: Whether the processor itself turns F16 into F32 and back. LLVM would call a function for it that may not be there.
+HAS_HALVES = _has_half_instruction()
+
+
 def splat(kind: ir.VectorType, number: float | int) -> ir.Constant:
     """The same number in every lane."""
     return ir.Constant(kind, [number] * kind.count)
@@ -59,6 +69,8 @@ def numbers(builder: Any, array: Any, bits: Any) -> Any:
     wide = builder.zext(bits, WORDS)
     if array.dtype == types.uint16:
         return builder.bitcast(builder.shl(wide, splat(WORDS, 16)), NUMBERS)
+    if HAS_HALVES:
+        return builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), LANES)), NUMBERS)
     sign = builder.shl(builder.and_(wide, splat(WORDS, 0x8000)), splat(WORDS, 16))
     magnitude = builder.shl(builder.and_(wide, splat(WORDS, 0x7FFF)), splat(WORDS, 13))
     scaled = builder.fmul(builder.bitcast(magnitude, NUMBERS), splat(NUMBERS, 2.0**112))
@@ -76,27 +88,52 @@ def store(context: Any, builder: Any, array: Any, arguments: Any, value: Any) ->
     builder.store(value, pointer(context, builder, array, arguments, value.type), align=1)
 
 
+def magnitudes(builder: Any, raw: Any) -> Any:
+    """Bits of weights without their signs, in the order of their magnitudes."""
+    return builder.and_(raw, splat(raw.type, 0x7FFF_FFFF if raw.type.element == I32 else 0x7FFF))
+
+
+def top_of(builder: Any, array: Any, magnitude: Any) -> Any:
+    """Bits, as F32, of the largest of 32 magnitudes; `INFINITY` or more if it is no number."""
+    wide = magnitude.type.element == I32
+    top = call(builder, f"llvm.vector.reduce.umax.v32i{32 if wide else 16}", magnitude.type.element, magnitude)
+    if wide:
+        return top
+    top = builder.zext(top, I32)
+    if array.dtype == types.uint16:
+        return builder.shl(top, ir.Constant(I32, 16))
+    number = builder.bitcast(builder.shl(top, ir.Constant(I32, 13)), FLOAT)
+    scaled = builder.bitcast(builder.fmul(number, ir.Constant(FLOAT, 2.0**112)), I32)
+    fine = builder.icmp_unsigned("<", top, ir.Constant(I32, 0x7C00))
+    return builder.select(fine, scaled, ir.Constant(I32, INFINITY))
+
+
 @intrinsic
 def peak(typing: Any, bits: Any, at: Any) -> Any:
     """Bits, as F32, of the largest magnitude of 32 weights; `INFINITY` or more if one is no number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = signature.args[0]
-        raw = load(context, builder, array, arguments)
-        wide = raw.type.element == I32
-        magnitude = builder.and_(raw, splat(raw.type, 0x7FFF_FFFF if wide else 0x7FFF))
-        top = call(builder, f"llvm.vector.reduce.umax.v32i{32 if wide else 16}", raw.type.element, magnitude)
-        if wide:
-            return top
-        top = builder.zext(top, I32)
-        if array.dtype == types.uint16:
-            return builder.shl(top, ir.Constant(I32, 16))
-        number = builder.bitcast(builder.shl(top, ir.Constant(I32, 13)), FLOAT)
-        scaled = builder.bitcast(builder.fmul(number, ir.Constant(FLOAT, 2.0**112)), I32)
-        fine = builder.icmp_unsigned("<", top, ir.Constant(I32, 0x7C00))
-        return builder.select(fine, scaled, ir.Constant(I32, INFINITY))
+        return top_of(builder, array, magnitudes(builder, load(context, builder, array, arguments)))
 
     return types.uint32(bits, types.intp), generate
+
+
+@intrinsic
+def highest(typing: Any, bits: Any, start: Any, end: Any) -> Any:
+    """The same of the weights from `start` to `end`, by 32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, (source, start, end) = signature.args[0], arguments
+        kind = ir.VectorType(I32 if array.dtype == types.uint32 else I16, LANES)
+        most = cgutils.alloca_once_value(builder, splat(kind, 0))
+        with cgutils.for_range_slice(builder, start, end, ir.Constant(start.type, LANES), start.type) as (at, _):
+            each = magnitudes(builder, load(context, builder, array, [source, at]))
+            name = f"llvm.umax.v32i{kind.element.width}"
+            builder.store(call(builder, name, kind, builder.load(most), each), most)
+        return top_of(builder, array, builder.load(most))
+
+    return types.uint32(bits, types.intp, types.intp), generate
 
 
 @intrinsic
@@ -169,11 +206,5 @@ def _round_to_half(number: Any) -> Any:
     return np.uint32(sign | ((magnitude + np.uint32(0xC800_0FFF) + odd) & np.uint32(0xFFFF_FFFF)) >> np.uint32(13))
 
 
-def _has_half_instruction() -> bool:
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return True
-    return bool(llvm.get_host_cpu_features().get("f16c", False))
-
-
 #: The bits of the F16 nearest to an F32 that is not too large.
-to_half = _truncate_to_half if _has_half_instruction() else _round_to_half
+to_half = _truncate_to_half if HAS_HALVES else _round_to_half
