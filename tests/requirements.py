@@ -29,6 +29,12 @@ def _missing(name: str) -> str | None:
         return _without_browser()
     if name == "axe-core":
         return None if axe_core().is_file() else "axe-core is not installed; npm install --prefix .cache/web axe-core"
+    if name == "ggml":
+        return (
+            None
+            if ggml().is_file()
+            else "ggml is not installed; npm install --prefix .cache/web @node-llama-cpp/linux-x64"
+        )
     if name == "time":
         return None if Path("/usr/bin/time").exists() else "GNU time is not installed"
     if name == "root":
@@ -53,6 +59,12 @@ def _without_namespaces() -> str | None:
 def axe_core() -> Path:
     """Where the checker of accessibility is, if it was installed."""
     return Path(__file__).parents[1] / ".cache" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def ggml() -> Path:
+    """Where the library is that quantizes for llama.cpp, if it was installed: as a part of a package of npm."""
+    package = Path(__file__).parents[1] / ".cache" / "web" / "node_modules" / "@node-llama-cpp" / "linux-x64"
+    return package / "bins" / "linux-x64" / "libggml-base.so"
 
 
 def _without_browser() -> str | None:
