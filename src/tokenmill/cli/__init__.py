@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": ("tokenmill.cli.runs", "List or delete runs."),
     "plan": ("tokenmill.cli.plan", "Predict what more nodes would bring."),
     "bench": ("tokenmill.cli.bench", "Measure which way is fastest here, with intervals."),
+    "quantize": ("tokenmill.cli.quantize", "Make a model small, into files that engines load."),
     "nodes": ("tokenmill.cli.nodes", "Keep servers under names; say what they are and share."),
 }
 

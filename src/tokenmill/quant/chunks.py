@@ -27,8 +27,8 @@ class Part(Struct, frozen=True, kw_only=True):
     """One tensor of the output as chunks see it: rows of so many columns, `height` rows a chunk.
 
     The rows are those of the tensor, or pieces of them where a row is larger than a chunk and its encoding doesn't
-    mind. `encoding` is None for bytes that are copied, which are then rows of one byte. `row_size` is that of the
-    input, `row_sizes` those of the outputs; `first` is the number of its first chunk.
+    mind. `encoding` is None for bytes that are copied and no floats, which are then rows of one byte. `row_size` is
+    that of the input, `row_sizes` those of the outputs; `first` is the number of its first chunk.
     """
 
     placed: Placed
@@ -72,7 +72,8 @@ class Chunks:
         self.parts: list[Part] = []
         self.count = 0
         for placed in layout.placed:
-            part = _part(placed, None if placed.encoding == COPY else encoding(placed.encoding), self.count)
+            name = _encoding_of(placed)
+            part = _part(placed, None if name == COPY else encoding(name), self.count)
             self.parts.append(part)
             self.count += part.chunks
         self._firsts = [part.first for part in self.parts]
@@ -107,6 +108,12 @@ class Chunks:
             if part.placed.arrangement.kind == "transposed":
                 most_spare = max(most_spare, rows * part.row_size)
         return most_in, most_out, most_spare
+
+
+def _encoding_of(placed: Placed) -> str:
+    """Floats that are copied are looked at on the way, so they have an encoding: that of the type they are."""
+    element = placed.tensor.element
+    return element if placed.encoding == COPY and element in ELEMENTS else placed.encoding
 
 
 def _part(placed: Placed, encoding: Encoding | None, first: int) -> Part:

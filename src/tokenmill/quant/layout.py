@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from tokenmill.quant.tensor import Tensor
 
-#: The encoding of a tensor whose bytes are copied as they lie, whatever they mean; its arrangement must be plain.
+#: The encoding of a tensor whose bytes are copied as they lie; floats are looked at for NaN all the same. Its
+#: arrangement must be plain.
 COPY = "COPY"
 
 

@@ -42,9 +42,9 @@ class Buffers:
         """What the encoding of the chunk's tensor works in; chunks of one tensor mostly follow each other."""
         part = chunk.part
         assert part.encoding is not None, "a copy needs no scratch"
-        if self._scratch_for != (part.placed.encoding, part.columns):
+        if self._scratch_for != (part.encoding.name, part.columns):
             self._scratch = part.encoding.scratch(part.columns)
-            self._scratch_for = (part.placed.encoding, part.columns)
+            self._scratch_for = (part.encoding.name, part.columns)
         return self._scratch
 
 
@@ -74,15 +74,9 @@ class Work:
     def encode(self, number: int, content: Bytes, outputs: tuple[Bytes, ...], buffers: Buffers) -> None:
         """Makes the outputs of a chunk from its input; raises `BadModel` for a weight that is no number."""
         chunk = self.chunks[number]
-        if chunk.part.encoding is None:
-            outputs[0][:] = content
-            return
-        bits, element = _bits(chunk, content), chunk.part.placed.tensor.element
-        place = chunk.part.encoding.encode(bits, element, outputs, buffers.scratch(chunk))
-        if place >= 0:
-            raise self._no_number(chunk, place)
-        if self._report:
-            self._journal.figures[number] = compare(chunk, bits, outputs)
+        encode(chunk, content, outputs, buffers, self._files)
+        if self._report and chunk.part.encoding is not None:
+            self._journal.figures[number] = compare(chunk, _bits(chunk, content), outputs)
 
     def write(self, number: int, outputs: tuple[Bytes, ...]) -> None:
         """Writes a chunk and notes it as done."""
@@ -95,14 +89,22 @@ class Work:
         self._files.sync()
         self._journal.mark(done)
 
-    def _no_number(self, chunk: Chunk, place: int) -> BadModel:
-        placed, tensor = chunk.part.placed, chunk.part.placed.tensor
-        element = chunk.begin * chunk.part.columns + place
-        row, column = source_place(placed, *divmod(element, placed.columns))
-        return BadModel(
-            f"{self._files.inputs[tensor.file]}: tensor {tensor.name!r} has a weight in row {row}, column {column} "
-            f"that is NaN, infinite or too large for {placed.encoding}; download the model again, or repair it"
-        )
+
+def encode(chunk: Chunk, content: Bytes, outputs: tuple[Bytes, ...], buffers: Buffers, files: Files) -> None:
+    """Makes the outputs of a chunk from its input; raises `BadModel` for a weight that is no number."""
+    part = chunk.part
+    if part.encoding is None:
+        outputs[0][:] = content
+        return
+    placed, tensor = part.placed, part.placed.tensor
+    place = part.encoding.encode(_bits(chunk, content), tensor.element, outputs, buffers.scratch(chunk))
+    if place < 0:
+        return
+    row, column = source_place(placed, *divmod(chunk.begin * part.columns + place, placed.columns))
+    raise BadModel(
+        f"{files.inputs[tensor.file]}: tensor {tensor.name!r} has a weight in row {row}, column {column} that is NaN, "
+        f"infinite or too large for {part.encoding.name}; download the model again, or repair it"
+    )
 
 
 def _bits(chunk: Chunk, content: Bytes) -> Bits:
