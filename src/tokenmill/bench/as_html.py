@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -165,9 +166,16 @@ def about(results: Results) -> list[tuple[str, str]]:
     if loads:
         facts.append(("load average", f"{figure(min(loads))} to {figure(max(loads))} before readings"))
     options = [
-        f"{name} {value}" for name, value in plan.options.items() if isinstance(value, str | int | float) and value
+        f"{name} {_without_folder(value)}"
+        for name, value in plan.options.items()
+        if isinstance(value, str | int | float) and value
     ]
     return [*facts, ("options", "; ".join(options))]
+
+
+def _without_folder(value: str | float) -> str:
+    """Where files are on the machine is nobody's business."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else str(value)
 
 
 def _reading(number: int, results: Results) -> tuple[str, ...]:
