@@ -32,7 +32,7 @@ def _missing(name: str) -> str | None:
     if name == "ggml":
         return (
             None
-            if ggml().is_file()
+            if ggml_library().is_file()
             else "ggml is not installed; npm install --prefix .cache/web @node-llama-cpp/linux-x64"
         )
     if name == "time":
@@ -61,7 +61,7 @@ def axe_core() -> Path:
     return Path(__file__).parents[1] / ".cache" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def ggml() -> Path:
+def ggml_library() -> Path:
     """Where the library is that quantizes for llama.cpp, if it was installed: as a part of a package of npm."""
     package = Path(__file__).parents[1] / ".cache" / "web" / "node_modules" / "@node-llama-cpp" / "linux-x64"
     return package / "bins" / "linux-x64" / "libggml-base.so"
