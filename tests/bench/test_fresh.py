@@ -57,7 +57,8 @@ def peak_by_time(place: Place) -> int:
 
 
 def test_a_reading_is_what_the_run_said(place: Place) -> None:
-    """All answered, with times, tokens, digest and the processor time of the process."""
+    """All answered, with times, tokens, digest and processor time; no file of it stays behind."""
+    before = {path.name for path in place.folder.iterdir()}
     reading = read(place, "fine")
 
     assert reading.is_whole, reading.fault
@@ -67,6 +68,7 @@ def test_a_reading_is_what_the_run_said(place: Place) -> None:
     assert reading.output_tokens > 0
     assert reading.cpu > 0
     assert reading.digest
+    assert {path.name for path in place.folder.iterdir()} == before
 
 
 def test_the_peak_is_what_time_says_of_the_same_process(place: Place) -> None:
@@ -122,11 +124,3 @@ def test_a_bad_input_is_a_fault_in_words(place: Place) -> None:
     place.source.unlink()
 
     assert "no such file" in read(place, "fine").fault
-
-
-def test_nothing_is_left_in_the_folder(place: Place) -> None:
-    """Neither files of the process nor those of its run stay behind."""
-    before = {path.name for path in place.folder.iterdir()}
-    read(place, "fine")
-
-    assert {path.name for path in place.folder.iterdir()} == before
