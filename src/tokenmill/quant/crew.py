@@ -13,9 +13,9 @@ from tokenmill.clock import Clock
 from tokenmill.errors import TokenmillError
 
 #: Seconds between two looks of the watching thread.
-TICK = 0.1
+TICK = 0.05
 #: Seconds between two times that what is done is made safe, and how many times as long as the last one took.
-SAFE_EVERY = 0.25
+SAFE_EVERY = 0.05
 SAFE_SHARE = 10
 
 Tools = TypeVar("Tools")
