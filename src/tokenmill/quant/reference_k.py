@@ -182,6 +182,7 @@ def _pack_affine(name: str, codes: Codes) -> list[Codes]:
     return [fifth, low]
 
 
+@np.errstate(all="ignore")  # a damaged file may hold units that are no numbers
 def _decode_affine(name: str, stored: Codes) -> Floats:
     count = len(stored)
     units = np.ascontiguousarray(stored[:, :4]).view("<f2").astype(np.float32)
@@ -252,6 +253,7 @@ def _explained(weights: Floats, inverse: Floats) -> tuple[Floats, Floats, Codes]
     return by_weight, by_square, (codes + 32).astype(np.uint8)
 
 
+@np.errstate(all="ignore")  # a damaged file may hold units that are no numbers
 def decode_q6_k(stored: Codes) -> Floats:
     count = len(stored)
     low = stored[:, :128].reshape(count, 2, 2, 32)
