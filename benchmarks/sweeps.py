@@ -42,10 +42,13 @@ SWEEPS = {
     ),
     "one-slot": (
         "15 such requests, a server with one slot",
-        "strategies --engine scripted --slots 1 --strategies sequential,static,pull --widths 1,8 "
+        "strategies --engine scripted --slots 1 --strategies sequential,pull --widths 1,8 "
         "--source sentences-15 --sentence 0.005",
     ),
-    "batching": ("16 requests, a tiny model with random weights", "batching --shape tiny --prompts 16"),
+    "batching": (
+        "16 requests, a small model (6 layers of 512) with random weights, on this processor",
+        "batching --shape small --prompts 16",
+    ),
     "colocation": (
         "two local nodes on one machine, random weights, 8 requests in flight on each",
         f"colocation --batch 8 --limit 16 --max-tokens 16 --no-store --runs-dir {KEPT / 'runs'}",
@@ -95,15 +98,16 @@ def _page(found: dict[str, Results], took: float) -> Iterator[str]:
     machine = ", ".join(f"{name} {value}" for name, value in first.machine.items())
     loads = [each.load for results in found.values() for each in results.readings if each.load is not None]
     yield from ("# Small sweeps of every suite", "")
-    yield f"Written by `make bench` ({first.created[:10]}, {seconds(took)} in all): don't edit. "
+    yield f"Written by `make bench` ({first.created[:10]}, {seconds(took)} in all): don't edit."
     yield f"Machine: {machine}. Versions: {', '.join(f'{name} {value}' for name, value in first.versions.items())}. "
     if loads:
-        yield f"Load average before readings: {min(loads):.2f} to {max(loads):.2f}. "
+        yield f"Load average before readings: {min(loads):.2f} to {max(loads):.2f}."
     yield f"{first.repeats} repeats of each cell, in turns, each in a fresh process; in brackets 95 % intervals."
+    yield "Definitions stand on the pages."
     for name, results in found.items():
         what, command = SWEEPS[name]
         shown = command.replace(f" --runs-dir {KEPT / 'runs'}", "")
-        yield from ("", f"## {name}: {what}", "", f"`tokenmill bench {shown}`; [page](sweeps/{name}.html), ")
+        yield from ("", f"## {name}: {what}", "", f"`tokenmill bench {shown}`; [page](sweeps/{name}.html),")
         yield f"[table](sweeps/{name}.csv)"
         for group in dict.fromkeys(row.cell.group for row in results.rows):
             yield from ("", *_table([row for row in results.rows if row.cell.group == group], results.plan.suite))
@@ -119,7 +123,9 @@ def _table(rows: list[Row], suite: str) -> Iterator[str]:
     yield f"| {rows[0].cell.group or 'all'} | {' | '.join(title for title, _ in columns)} |"
     yield f"|---|{'---|' * len(columns)}"
     for row, each in zip(rows, figures, strict=True):
-        cells = [_cell(each[name], name) for _, name in columns]
+        cells = [
+            "baseline" if name == "speedup" and row.cell.is_baseline else _cell(each[name], name) for _, name in columns
+        ]
         yield f"| {row.cell.title} | {' | '.join(cells)} |"
 
 

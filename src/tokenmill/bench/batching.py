@@ -53,7 +53,8 @@ class BatchingOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     model: Annotated[str, Meta(description="A model folder, a hub id or 'demo'; default: random weights.")] = ""
     shape: Annotated[
-        Literal["124m", "tiny"], Meta(description="Size of the random weights: 124m (GPT-2's) or tiny.")
+        Literal["124m", "small", "tiny"],
+        Meta(description="Size of the random weights: 124m (GPT-2's); small, which loads at once; tiny, for a trial."),
     ] = "124m"
     batch: Annotated[str, Meta(description="Requests at a time, separated by commas.")] = "8"
     prompts: Annotated[int, Meta(description="How many prompts.", ge=1)] = 16

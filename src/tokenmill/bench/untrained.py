@@ -32,6 +32,7 @@ class Shape(Struct, frozen=True, kw_only=True):
 
 SHAPES = {
     "124m": Shape(layers=12, heads=12, hidden=768, vocab=50257, context=1024),
+    "small": Shape(layers=6, heads=8, hidden=512, vocab=8192, context=512),
     "tiny": Shape(layers=2, heads=2, hidden=32, vocab=1024, context=512),
 }
 
