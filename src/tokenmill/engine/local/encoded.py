@@ -11,20 +11,30 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from tokenmill.model.files import BadModel
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
-    from tokenmill.quant.encoding import Bytes, Encoding
+    from tokenmill.quant.encoding import Bytes
     from tokenmill.quant.layout import Arrangement
 
 #: Bytes of decoded weights that are in memory beside the tensors.
 CHUNK = 4 << 20
+
+
+class Decoder(Protocol):
+    """What loading needs of an encoding."""
+
+    def row_sizes(self, columns: int) -> tuple[int, ...]: ...
+
+    def decode(self, outputs: tuple[Bytes, ...], rows: int, columns: int) -> NDArray[np.float32]: ...
 
 
 class Part(Struct, frozen=True):
@@ -41,7 +51,7 @@ class Encoded(Struct, frozen=True, kw_only=True):
     parts are in the order of the encoding's outputs.
     """
 
-    encoding: Encoding
+    encoding: Decoder
     arrangement: Arrangement
     parts: tuple[Part, ...]
     rows: int

@@ -6,16 +6,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tokenmill.engine.local.encoded import Encoded, Part
 from tokenmill.model.files import BadModel
 from tokenmill.model.safetensors import WIDTHS, Stored
-from tokenmill.quant.compressed.modules import SHAPE
-from tokenmill.quant.encoding import Encoding
+from tokenmill.quant.compressed.modules import SCALE, SHAPE
+from tokenmill.quant.encoding import Bits, Bytes, Encoding
 from tokenmill.quant.encodings import encoding
+from tokenmill.quant.floats import widen
 from tokenmill.quant.layout import PLAIN
+from tokenmill.quant.tensor import ELEMENTS
+
+#: The bits of 1 in BF16.
+UNIT_SCALE = 0x3F80
 
 #: The file of a tensor, its name there, how it is stored, and where in the file.
 Found: TypeAlias = tuple[Path, str, Stored, int]
+
+
+class PackedRows:
+    """The rows of a packed matrix whose scales are of the type `element`.
+
+    A weight is its whole number times its scale, which 32 bits hold exactly; the run's precision rounds it, as it does
+    in other engines. The encoding itself would round to its own type of scales first.
+    """
+
+    def __init__(self, encoding: Encoding, element: str) -> None:
+        self._encoding = encoding
+        self._element = element
+
+    def row_sizes(self, columns: int) -> tuple[int, ...]:
+        packed, scales = self._encoding.row_sizes(columns)
+        return packed, scales // ELEMENTS["BF16"] * ELEMENTS[self._element]
+
+    def decode(self, outputs: tuple[Bytes, ...], rows: int, columns: int) -> NDArray[np.float32]:
+        bits: Bits = outputs[1].view(np.uint32) if self._element == "F32" else outputs[1].view(np.uint16)
+        scales = widen(bits, self._element).reshape(rows, -1, 1)
+        units = np.full(scales.size, UNIT_SCALE, np.uint16).view(np.uint8)
+        weights = self._encoding.decode((outputs[0], units), rows, columns)
+        weights.reshape(rows, scales.shape[1], -1)[:] *= scales
+        return weights
 
 
 def take_packed(
@@ -41,7 +73,7 @@ def take_packed(
         if not wrong:
             places = [found[part] for part in parts]
             packed[weight] = Encoded(
-                encoding=chosen,
+                encoding=PackedRows(chosen, places[1][2].dtype),
                 arrangement=PLAIN,
                 parts=tuple(Part(path, offset) for path, _, _, offset in places),
                 rows=shape[0],
@@ -67,11 +99,14 @@ def _fault(found: Mapping[str, Found], name: str, shape: tuple[int, ...], chosen
         )
     if shape[1] % chosen.group:
         return f"{place}: rows of {shape[1]} weights are no multiple of {chosen.group}"
-    dtype = "BF16" if output == "weight_scale" else "I32"
     size = chosen.row_sizes(shape[1])[chosen.outputs.index(output)]
-    wanted = (shape[0], size // WIDTHS[dtype])
-    if stored.dtype != dtype or stored.shape != wanted:
-        return f"{place} is {stored.dtype} of shape {list(stored.shape)}; {chosen.name} makes it {dtype} {list(wanted)}"
+    types, width = (tuple(ELEMENTS), ELEMENTS["BF16"]) if output == SCALE else (("I32",), WIDTHS["I32"])
+    wanted = (shape[0], size // width)
+    if stored.dtype not in types or stored.shape != wanted:
+        return (
+            f"{place} is {stored.dtype} of shape {list(stored.shape)}; "
+            f"{chosen.name} makes it {' or '.join(types)} of shape {list(wanted)}"
+        )
     return None
 
 

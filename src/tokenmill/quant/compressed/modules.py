@@ -17,7 +17,8 @@ FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 #: The linears of the families whose folders are understood; everything else of theirs is kept.
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HEAD = "lm_head"
-#: What the shape of a packed matrix is called beside its outputs.
+#: The output of an encoding that holds scales, and what the shape of a packed matrix is called beside them.
+SCALE = "weight_scale"
 SHAPE = "weight_shape"
 
 

@@ -17,10 +17,10 @@ from tokenmill.model.config import find_family, read_raw_config
 from tokenmill.model.files import BadModel
 from tokenmill.quant.compressed.beside import small_files
 from tokenmill.quant.compressed.header import Entry, plan_file
-from tokenmill.quant.compressed.modules import HEAD, SHAPE, is_linear, kept_types, module_of, with_mates
+from tokenmill.quant.compressed.modules import HEAD, SCALE, SHAPE, is_linear, kept_types, module_of, with_mates
 from tokenmill.quant.compressed.scheme import SCHEMES, describe
 from tokenmill.quant.encoding import Encoding
-from tokenmill.quant.encodings import encoding
+from tokenmill.quant.encodings import encoding, scaled
 from tokenmill.quant.layout import COPY, Layout, Literal, Options, OutputFile, Place, Placed
 from tokenmill.quant.tensor import ELEMENTS, Tensor, Weights
 
@@ -41,13 +41,12 @@ def plan(weights: Weights, folder: Path, options: Options) -> Layout:
     """The folder that `options` ask for, of the model in `folder` with these `weights`."""
     config, path = read_raw_config(folder)
     _check(config, path, weights, options)
-    name = options.to.upper()
-    chosen = encoding(name)
+    chosen = encoding(scaled(options.to, options.scale))
     kept = kept_types(weights.tensors, options.keep)
     ignored, notes = _ignored(weights.tensors, chosen, kept)
     becomings = [_become(tensor, chosen, kept, ignored) for tensor in weights.tensors]
     files, begins = _files(weights, becomings)
-    described = describe(SCHEMES[name], sorted({HEAD, *ignored}))
+    described = describe(SCHEMES[options.to.upper()], sorted({HEAD, *ignored}))
     return Layout(
         is_folder=True,
         files=files,
@@ -113,7 +112,7 @@ def _become(tensor: Tensor, chosen: Encoding, kept: Mapping[str, str], ignored: 
 
 def _part(tensor: Tensor, name: str, output: str, size: int) -> Entry:
     """One output of a quantized matrix; scales are of BF16, words of 32 bits."""
-    dtype, width = ("BF16", 2) if output == "weight_scale" else ("I32", 4)
+    dtype, width = ("BF16", 2) if output == SCALE else ("I32", 4)
     return Entry(name=name, dtype=dtype, shape=(tensor.rows, size // width))
 
 

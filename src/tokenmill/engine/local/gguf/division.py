@@ -16,11 +16,13 @@ _LLAMA3 = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_QWEN35 = _QWEN2.replace(r"]?\p{L}+", r"]?[\p{L}\p{M}]+").replace(r" ?[^\s\p{L}\p{N}]", r" ?[^\s\p{L}\p{M}\p{N}]")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_ENDING = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_CASED = (rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+", rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*")
+_SLASHED = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = "|".join(_CASED) + r"|\p{N}" + _SLASHED
+_GPT_4O = "|".join(words + _ENDING for words in _CASED) + r"|\p{N}{1,3}" + _SLASHED
 
 
 class Division(Struct, frozen=True, kw_only=True):
@@ -64,6 +66,9 @@ DIVISIONS = {
     "deepseek-r1-qwen": _QWEN2_LIKE,
     "smollm": _SINGLE_DIGITS,
     "starcoder": _SINGLE_DIGITS,
+    "smaug-bpe": Division(expressions=(_LLAMA3,)),
+    "qwen35": Division(expressions=(_QWEN35,), composed=True),
+    "gpt-4o": Division(expressions=(_GPT_4O,)),
     "tekken": Division(expressions=(_TEKKEN,), ignores_merges=True, begins=True),
 }
 
