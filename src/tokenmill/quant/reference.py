@@ -37,7 +37,7 @@ def encode_q4_0(weights: Numbers) -> Bytes:
 def encode_q4_1(weights: Numbers) -> Bytes:
     """[blocks, 32] to [blocks, 20]: from the smallest weight to the largest in 15 steps."""
     low = _first_smallest(weights)
-    scale = (weights.max(axis=1) - low) / np.float32(15)
+    scale = np.abs(weights.max(axis=1) - low) / np.float32(15)  # never a negative zero
     shifted = (weights - low[:, None]) * _inverse(scale)[:, None] + np.float32(0.5)
     return np.hstack([_halves(scale), _halves(low), _nibbles(_codes(shifted, scale, 15))])
 
@@ -53,7 +53,7 @@ def encode_q5_0(weights: Numbers) -> Bytes:
 def encode_q5_1(weights: Numbers) -> Bytes:
     """[blocks, 32] to [blocks, 24]: as Q4_1 with 31 steps."""
     low = _first_smallest(weights)
-    scale = (weights.max(axis=1) - low) / np.float32(31)
+    scale = np.abs(weights.max(axis=1) - low) / np.float32(31)
     shifted = (weights - low[:, None]) * _inverse(scale)[:, None] + np.float32(0.5)
     codes = _codes(shifted, scale, 255)
     return np.hstack([_halves(scale), _halves(low), _fifth_bits(codes), _nibbles(codes & np.uint8(15))])
