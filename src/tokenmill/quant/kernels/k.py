@@ -49,8 +49,9 @@ def q5_k(bits: Any, out: Any) -> Any:
 
 @njit(error_model="numpy")
 def _affine(bits: Any, out: Any, tries: Any, highest: Any, size: Any) -> Any:
-    tile, importance, trial = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    state, weights, codes = np.empty(STATE, np.float32), np.zeros(TILE, bits.dtype), np.empty(SUPERBLOCK, np.uint8)
+    room = _room(3 * TILE + STATE)
+    tile, importance, trial, state = room[:TILE], room[TILE : 2 * TILE], room[2 * TILE : 3 * TILE], room[3 * TILE :]
+    weights, codes = np.zeros(TILE, bits.dtype), np.empty(SUPERBLOCK, np.uint8)
     for first in range(0, bits.size, TILE):
         here = min(TILE, bits.size - first)
         weights[:here] = bits[first : first + here]
@@ -115,9 +116,10 @@ def _put_scales(out: Any, j: Any, scale: Any, offset: Any) -> None:
 
 def q6_k(bits: Any, out: Any) -> Any:
     """[superblocks * 256] to [superblocks * 210]."""
-    tile, squares, cubes = np.empty(TILE, np.float32), np.empty(TILE // 2, np.float32), np.empty(TILE // 2, np.float32)
-    states, weights, codes = np.empty(2 * STATE, np.float32), np.zeros(TILE, bits.dtype), np.empty(256, np.uint8)
-    known = np.empty(48, np.float32)
+    room = _room(2 * TILE + 2 * STATE)
+    tile, squares, cubes = room[:TILE], room[TILE : 3 * TILE // 2], room[3 * TILE // 2 : 2 * TILE]
+    states, known = room[2 * TILE :], np.empty(48, np.float32)
+    weights, codes = np.zeros(TILE, bits.dtype), np.empty(SUPERBLOCK, np.uint8)
     for first in range(0, bits.size, TILE):
         here = min(TILE, bits.size - first)
         weights[:here] = bits[first : first + here]
@@ -174,6 +176,14 @@ def _write_symmetric(out: Any, weights: Any, codes: Any, states: Any, known: Any
         put_nibbles(out, j * 64 + 32, codes, j * 128 + 32, j * 128 + 96)
         put_high_bits(out, 128 + j * 32, codes, j * 128, 2)
     return True
+
+
+@njit(error_model="numpy")
+def _room(count: Any) -> Any:
+    """Memory from the beginning of a cache line: a vector that lies across two takes twice as long."""
+    more = np.empty(count + 16, np.float32)
+    skip = -(more.ctypes.data // 4) % 16
+    return more[skip : skip + count]
 
 
 @njit(error_model="numpy")
