@@ -54,7 +54,7 @@ class Place:
 
     def words(self, *more: str, node: str = "") -> list[str]:
         where = ["--node", f"awkward:{node}"] if node else ["--engine", "scripted", "--slots", "2"]
-        few = ["--strategies", "sequential,pull", "--widths", "2", "--sentence", "0.001"]
+        few = ["--strategies", "sequential,pull", "--widths", "2", "--sentence", "0.001", "--discard", "0"]
         return ["strategies", "--source", "in.txt", *few, *where, *more]
 
     @property

@@ -76,6 +76,15 @@ def counted(place: Place) -> Counter[tuple[str, int]]:
     return Counter((each.cell, each.repeat) for each in place.readings()) if text else Counter()
 
 
+def test_what_is_taken_first_is_thrown_away(place: Place) -> None:
+    """A reading is taken before the first that counts, and is kept nowhere."""
+    ended = place.begin("--repeats", "1", "--discard", "1", node="fine")
+
+    assert ended.returncode == 0, ended.stderr
+    assert place.log.read_text().count("\n") == 3
+    assert len(place.readings()) == 2
+
+
 def test_an_interrupt_keeps_what_was_measured(place: Place) -> None:
     """The code is 4, the reading that ran is lost, and the line that is told takes exactly what is missing."""
     with started(place, *place.words("--repeats", "1", node="linger")) as process:

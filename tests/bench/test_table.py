@@ -198,6 +198,17 @@ def test_a_law_needs_five_widths() -> None:
     assert "needs 5 different numbers of workers, not 4" in law.reason
 
 
+def test_the_baseline_is_the_point_at_one_worker() -> None:
+    """One worker needs no strategy, so the law of every strategy holds the cell without one."""
+    base = Cell(group="g", factors={"strategy": "sequential", "in flight": 1}, is_baseline=True)
+    cells = [base] + [Cell(group="g", factors={"strategy": "pull", "in flight": n}, workers=n) for n in (2, 4, 8, 16)]
+    readings = [reading(cell, 0, (1 + 0.1 * (cell.workers - 1)) / cell.workers) for cell in cells]
+    (law,) = laws_of(rows_of(cells, readings, "slot"), readings, "in flight")
+
+    assert law.law is not None
+    assert law.law.serial == pytest.approx(0.1, rel=1e-6)
+
+
 def test_points_are_named_by_cell_and_by_workers() -> None:
     """`speedup@pull/4` is the cell's, `speedup@4` the best of that many workers, `speedup` the best of all."""
     static = Cell(group="g", factors={"strategy": "static", "in flight": 4}, workers=4)

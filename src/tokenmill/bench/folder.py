@@ -26,7 +26,10 @@ MANIFEST, READINGS = "manifest.json", "readings.jsonl"
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What a sweep is: `options` are the suite's own, `machine` and `versions` what it was started on."""
+    """What a sweep is: `options` are the suite's own, `machine` and `versions` what it was started on.
+
+    `discard`: readings taken before the first that counts, and before the first after an interruption.
+    """
 
     sweep: str
     suite: str
@@ -38,6 +41,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     machine: dict[str, str]
     versions: dict[str, str]
     threads: str = ""
+    discard: int = 0
 
 
 def sweeps_folder(chosen: Path | None) -> Path:
@@ -54,7 +58,15 @@ class SweepFolder:
 
     @classmethod
     def create(
-        cls, where: Path, suite: str, options: dict[str, Any], *, repeats: int, seed: int, targets: tuple[str, ...]
+        cls,
+        where: Path,
+        suite: str,
+        options: dict[str, Any],
+        *,
+        repeats: int,
+        seed: int,
+        targets: tuple[str, ...],
+        discard: int = 0,
     ) -> SweepFolder:
         """Makes the folder of a new sweep.
 
@@ -70,6 +82,7 @@ class SweepFolder:
             repeats=repeats,
             seed=seed,
             targets=targets,
+            discard=discard,
             created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             machine=machine_facts(),
             versions=versions(),

@@ -85,6 +85,10 @@ def _take(
     readings = folder.readings()
     todo = left(cells, plan.repeats, plan.seed, {(each.cell, each.repeat) for each in readings if not each.fault})
     total, spent = len(cells) * plan.repeats, 0.0
+    for cell, repeat in todo[:1] * plan.discard:  # what is done only once, as filling caches, counts nowhere
+        watch(Step(done=total - len(todo), total=total, cell=cell, repeat=repeat, eta=None, spread=None))
+        if not stopping.asked:
+            fresh.read(plan.suite, plan.options, cell, repeat, folder.path)
     for number, (cell, repeat) in enumerate(todo):
         eta = spent / number * (len(todo) - number) if number else None
         spread = _spread(speedups_of(cells, readings))

@@ -233,7 +233,10 @@ def _extras(readings: Sequence[Reading]) -> list[str]:
 
 
 def laws_of(rows: Sequence[Row], readings: Iterable[Reading], varied: str) -> list[Law]:
-    """The law for each set of cells that differ only in the factor `varied`, which counts their workers."""
+    """The law for each set of cells that differ only in the factor `varied`, which counts their workers.
+
+    The baseline of their group, which is the same work with one worker, is a point of each set.
+    """
     rates: dict[str, list[float]] = {}
     for each in readings:
         if each.is_whole and each.seconds > 0:
@@ -243,6 +246,11 @@ def laws_of(rows: Sequence[Row], readings: Iterable[Reading], varied: str) -> li
         if varied in row.cell.factors and isinstance(row.cell.factors[varied], int | float):
             others = ", ".join(str(value) for name, value in row.cell.factors.items() if name != varied)
             sets.setdefault((row.cell.group, others), []).append(row.cell)
+    bases = {row.cell.group: row.cell for row in rows if row.cell.is_baseline}
+    for (group, _), cells in sets.items():
+        base = bases.get(group)
+        if base is not None and len(cells) > 1 and base.workers < min(cell.workers for cell in cells):
+            cells.insert(0, base)
     return [_law(group, others, cells, rates) for (group, others), cells in sets.items() if len(cells) > 1]
 
 

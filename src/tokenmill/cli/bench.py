@@ -37,6 +37,12 @@ COMMON = (
     click.Option(["--repeats"], type=click.IntRange(1), default=5, help="Readings of each cell, in turns. [5]"),
     click.Option(["--seed"], type=int, default=0, help="The order of the readings is drawn from it. [0]"),
     click.Option(
+        ["--discard"],
+        type=click.IntRange(0),
+        default=1,
+        help="Readings that are taken first and thrown away, also when a sweep goes on. [1]",
+    ),
+    click.Option(
         ["--target"], multiple=True, metavar="T", help="Such as 'speedup@8>=4'; exit code 3 if one is missed."
     ),
     click.Option(
@@ -101,6 +107,7 @@ def _suite_command(name: str) -> click.Command:
             repeats=common["repeats"],
             seed=common["seed"],
             targets=targets,
+            discard=common["discard"],
         )
         if not common["quiet"]:
             tell(f"{len(cells)} cells, {common['repeats']} repeats; kept in {folder.path}")
