@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer as RawTokenizer
 
 from engine.loader.saved_models import (
@@ -25,10 +28,12 @@ from engine.loader.saved_models import (
 )
 from engine.loader.written_gguf import GGUF_DIVISIONS, TYPES, divided_tokenizer, write_gguf
 from tokenmill.engine.local.folder import ModelFolder, resolve
+from tokenmill.engine.local.gguf.division import DIVISIONS
 from tokenmill.engine.local.models.llama import rope_frequencies
 from tokenmill.engine.local.weights import load_weights
 from tokenmill.errors import TokenmillError
 from tokenmill.model.config import RopeScaling
+from tokenmill.quant.gguf.splitting import BEGINS, split_name
 from tokenmill.request import Message, Request
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
@@ -189,3 +194,38 @@ def test_a_type_that_is_not_decoded_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TokenmillError, match=r"'output_norm.bias' has type I8; only F32, F16"):
         _ = ModelFolder(tmp_path / "model.gguf").index
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, int]:
+    """A place for files, the bytes of a good one, and how many of them are its header."""
+    place = tmp_path_factory.mktemp("mutated")
+    write_gguf(place / "good.gguf", make_model("llama"), sentencepiece_tokenizer(), template=TEMPLATE)
+    tensors = gguf.GGUFReader(place / "good.gguf").tensors
+    return place, (place / "good.gguf").read_bytes(), min(tensor.data_offset for tensor in tensors)
+
+
+@settings(max_examples=400, deadline=None)
+@given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
+def test_a_broken_file_is_an_error_of_ours(whole: tuple[Path, bytes, int], changes: list[tuple[float, int]]) -> None:
+    """Whatever bytes of the header are changed, the model is read or refused, never anything else."""
+    place, good, header = whole
+    content = bytearray(good)
+    for where, byte in changes:
+        content[int(where * (header - 1))] = byte
+    path = place / "bad.gguf"
+    path.write_bytes(content)
+    model = ModelFolder(path)
+
+    for part in ("config", "tokenizer", "template", "index", "digest"):
+        with contextlib.suppress(TokenmillError):
+            getattr(model, part)
+
+
+def test_every_name_of_a_division_means_one_thing() -> None:
+    """A file of ours is divided when it is read as its writer meant it."""
+    for name, known in DIVISIONS.items():
+        rule = {"type": "Sequence", "pretokenizers": known.steps}
+        named = split_name(rule, known.ignores_merges)
+        assert named is None or DIVISIONS[named] == known, name
+    assert set(BEGINS) == {name for name in BEGINS if DIVISIONS[name].begins}
