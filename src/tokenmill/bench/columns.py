@@ -41,9 +41,17 @@ DEFINITIONS = {
     "sent_late": "95th percentile of sent - due: how far this program was behind, the median of the repeats",
     "growth": "requests that came to be in flight over the window (Sen's slope) / those due in it, the median",
     "trend": "Kendall's tau of the number in flight over ten stretches of the window, 1 for a steady rise, the median",
+    "read_rate": "GB of weights read / seconds, the median of the repeats",
+    "weights_rate": "weights / seconds, the median",
+    "work_cpu": "processor seconds of the work alone, imports and compiling left out, the median",
+    "memory_over_idle": "memory over a process that did nothing, with the same imports and kernels; the median",
+    "relative_rmse": "root mean squared error / root mean square of the weights, on some millions of them",
+    "sqnr": "the same as a ratio of signal to noise, in dB",
 }
 #: Units of figures that only one suite measures; the others have none.
-UNITS = dict.fromkeys(("ttft_p95", "tpot_p50", "tpot_p95", "queue_wait", "sent_late"), "s")
+UNITS = dict.fromkeys(("ttft_p95", "tpot_p50", "tpot_p95", "queue_wait", "sent_late", "work_cpu"), "s") | {
+    "memory_over_idle": "B"
+}
 
 #: Heading, name of the figure. Columns without any value are left out, and the last ones where there is no room.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -117,7 +125,7 @@ def points_of(rows: Iterable[Row]) -> dict[str, Measure | Interval]:
 #: Figures of which more is better; of the others less is.
 MORE = (
     *("speedup", "efficiency", "tokens_per_second", "bound_ratio", "success", "overlap", "width"),
-    *("requests_per_second", "offered", "goodput"),
+    *("requests_per_second", "offered", "goodput", "read_rate", "weights_rate", "sqnr"),
 )
 
 

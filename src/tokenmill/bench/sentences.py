@@ -14,7 +14,7 @@ from tokenmill.stats.measure import Measure
 from tokenmill.stats.target import Judged
 
 PERCENT = ("efficiency", "success", "bound_ratio")
-BYTES = ("memory", "more_memory")
+BYTES = ("memory", "more_memory", "memory_over_idle")
 
 
 def value_of(name: str, value: Measure | Interval) -> str:

@@ -21,6 +21,7 @@ SUITES = {
     "strategies": ("tokenmill.bench.strategies", "Which strategy, with how many requests in flight."),
     "colocation": ("tokenmill.bench.colocation", "Nodes alone and together: whether a second one is worth using."),
     "knee": ("tokenmill.bench.knee", "How much load one node takes, by requests in flight and by rate of arrivals."),
+    "quantize": ("tokenmill.bench.quantize", "Quantization: threads, streaming, memory and error, beside its limits."),
 }
 
 
