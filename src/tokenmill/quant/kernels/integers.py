@@ -19,14 +19,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tokenmill.quant.kernels.lanes import (
-    BYTES,
     I8,
     I16,
     I32,
     INFINITY,
     LANES,
     NUMBERS,
-    WORDS,
+    apart,
     as_bits,
     as_number,
     highest,
@@ -51,29 +50,25 @@ _CLIPS = (np.float32(0.95), np.float32(0.9), np.float32(0.85), np.float32(0.8))
 def _whole(builder: Any, array: Any, weights: Any, scale: Any, inverse: Any, width: int) -> Any:
     """Weights over their scale, rounded and clipped, plus half the range and `_MAGIC`."""
     if array.dtype == types.uint16:
-        quotients = builder.fmul(weights, spread(builder, inverse))
-        rounded = builder.add(builder.bitcast(quotients, WORDS), splat(WORDS, 0x8000))
-        quotients = builder.bitcast(builder.and_(rounded, splat(WORDS, 0xFFFF_0000)), NUMBERS)
-    else:
-        quotients = builder.fdiv(weights, spread(builder, scale))
-    return _clipped(builder, quotients, width)
-
-
-def _clipped(builder: Any, quotients: Any, width: int) -> Any:
-    half = 1 << (width - 1)
-    least, most = splat(NUMBERS, -float(half)), splat(NUMBERS, half - 1.0)
-    quotients = builder.select(builder.fcmp_ordered(">", quotients, least), quotients, least)
-    quotients = builder.select(builder.fcmp_ordered("<", quotients, most), quotients, most)
-    return builder.fadd(quotients, splat(NUMBERS, _MAGIC + half))
+        return _clipped(builder, array, builder.fmul(weights, spread(builder, inverse, weights.type.count)), width)
+    return _divided(builder, array, weights, scale, inverse, width)
 
 
 def _divided(builder: Any, array: Any, weights: Any, scale: Any, inverse: Any, width: int) -> Any:
     """The same by division, for any scale."""
-    quotients = builder.fdiv(weights, spread(builder, scale))
+    return _clipped(builder, array, builder.fdiv(weights, spread(builder, scale, weights.type.count)), width)
+
+
+def _clipped(builder: Any, array: Any, quotients: Any, width: int) -> Any:
+    kind, words = quotients.type, ir.VectorType(I32, quotients.type.count)
     if array.dtype == types.uint16:
-        rounded = builder.add(builder.bitcast(quotients, WORDS), splat(WORDS, 0x8000))
-        quotients = builder.bitcast(builder.and_(rounded, splat(WORDS, 0xFFFF_0000)), NUMBERS)
-    return _clipped(builder, quotients, width)
+        rounded = builder.add(builder.bitcast(quotients, words), splat(words, 0x8000))
+        quotients = builder.bitcast(builder.and_(rounded, splat(words, 0xFFFF_0000)), kind)
+    half = 1 << (width - 1)
+    least, most = splat(kind, -float(half)), splat(kind, half - 1.0)
+    quotients = builder.select(builder.fcmp_ordered(">", quotients, least), quotients, least)
+    quotients = builder.select(builder.fcmp_ordered("<", quotients, most), quotients, most)
+    return builder.fadd(quotients, splat(kind, _MAGIC + half))
 
 
 def _putter(step: Any, width: int) -> Any:
@@ -84,13 +79,17 @@ def _putter(step: Any, width: int) -> Any:
             array, (source, start, end, scale, inverse, out, to) = signature.args[0], arguments
             lanes = ir.Constant(start.type, LANES)
             with cgutils.for_range_slice(builder, start, end, lanes, start.type) as (at, _):
-                weights = numbers(builder, array, load(context, builder, array, [source, at]))
-                whole = builder.bitcast(step(builder, array, weights, scale, inverse, width), WORDS)
-                codes = builder.trunc(whole, BYTES)
+                parts = apart(builder, array, load(context, builder, array, [source, at]))
+                even, odd = (step(builder, array, weights, scale, inverse, width) for weights in parts)
                 done = builder.sub(at, start)
-                if width == 4:
-                    codes, done = _pairs(builder, codes), builder.ashr(done, ir.Constant(done.type, 1))
-                store(context, builder, signature.args[5], [out, builder.add(to, done)], codes)
+                done = builder.ashr(done, ir.Constant(done.type, 1)) if width == 4 else done
+                store(
+                    context,
+                    builder,
+                    signature.args[5],
+                    [out, builder.add(to, done)],
+                    _joined(builder, even, odd, width),
+                )
 
         place, number = types.intp, types.float32
         return types.void(bits, place, place, number, number, out, place), generate
@@ -98,12 +97,13 @@ def _putter(step: Any, width: int) -> Any:
     return intrinsic(put)
 
 
-def _pairs(builder: Any, codes: Any) -> Any:
-    """16 bytes of two codes each: 2 j in the low half of byte j, 2 j + 1 in the high half."""
-    both = builder.bitcast(codes, ir.VectorType(I16, LANES // 2))
-    low = builder.and_(both, splat(both.type, 0x0F))
-    high = builder.and_(builder.lshr(both, splat(both.type, 4)), splat(both.type, 0xF0))
-    return builder.trunc(builder.or_(low, high), ir.VectorType(I8, LANES // 2))
+def _joined(builder: Any, even: Any, odd: Any, width: int) -> Any:
+    """Codes of so many bits side by side, the even ones lower: two make a byte or 16 bits."""
+    words = ir.VectorType(I32, even.type.count)
+    mask = (1 << width) - 1
+    low = builder.and_(builder.bitcast(even, words), splat(words, mask))
+    high = builder.and_(builder.shl(builder.bitcast(odd, words), splat(words, width)), splat(words, mask << width))
+    return builder.trunc(builder.or_(low, high), ir.VectorType(I8 if width == 4 else I16, even.type.count))
 
 
 @intrinsic

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 LANES = 32
 
-I1, I8, I16, I32 = ir.IntType(1), ir.IntType(8), ir.IntType(16), ir.IntType(32)
+I8, I16, I32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
 FLOAT = ir.FloatType()
 BYTES, WORDS, NUMBERS = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES), ir.VectorType(FLOAT, LANES)
 
@@ -75,6 +75,21 @@ def numbers(builder: Any, array: Any, bits: Any) -> Any:
     magnitude = builder.shl(builder.and_(wide, splat(WORDS, 0x7FFF)), splat(WORDS, 13))
     scaled = builder.fmul(builder.bitcast(magnitude, NUMBERS), splat(NUMBERS, 2.0**112))
     return builder.bitcast(builder.or_(builder.bitcast(scaled, WORDS), sign), NUMBERS)
+
+
+def apart(builder: Any, array: Any, bits: Any) -> tuple[Any, Any]:
+    """The weights at even and at odd places as F32. Two BF16 lie in one 32-bit word: neither needs to be moved to a
+    lane of its own, which only one unit of the processor can do.
+    """
+    half = LANES // 2
+    if array.dtype == types.uint16:
+        both = builder.bitcast(bits, ir.VectorType(I32, half))
+        even, odd = builder.shl(both, splat(both.type, 16)), builder.and_(both, splat(both.type, 0xFFFF_0000))
+        return builder.bitcast(even, ir.VectorType(FLOAT, half)), builder.bitcast(odd, ir.VectorType(FLOAT, half))
+    all_ = numbers(builder, array, bits)
+    places = (ir.Constant(ir.VectorType(I32, half), list(range(first, LANES, 2))) for first in (0, 1))
+    even, odd = (builder.shuffle_vector(all_, all_, place) for place in places)
+    return even, odd
 
 
 def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
@@ -136,21 +151,27 @@ def highest(typing: Any, bits: Any, start: Any, end: Any) -> Any:
     return types.uint32(bits, types.intp, types.intp), generate
 
 
-@intrinsic
-def sign_of_first(typing: Any, bits: Any, at: Any, top: Any) -> Any:
-    """Whether the first of 32 weights whose magnitude, as F32 bits, is `top` is negative."""
+def _sign_of_first(zero: bool) -> Any:
+    def sign(typing: Any, bits: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            raw = load(context, builder, signature.args[0], arguments)
+            magnitude, nothing = magnitudes(builder, raw), splat(raw.type, 0)
+            name = f"llvm.vector.reduce.umax.v32i{raw.type.element.width}"
+            wanted = nothing if zero else spread(builder, call(builder, name, raw.type.element, magnitude))
+            equal = builder.bitcast(builder.icmp_unsigned("==", magnitude, wanted), I32)
+            negative = builder.bitcast(builder.icmp_signed("<", raw, nothing), I32)
+            found = builder.and_(negative, builder.and_(equal, builder.neg(equal)))
+            return builder.select(builder.icmp_unsigned("!=", found, ir.Constant(I32, 0)), _SIGN, ir.Constant(I32, 0))
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values = builder.bitcast(
-            numbers(builder, signature.args[0], load(context, builder, signature.args[0], arguments)), WORDS
-        )
-        magnitude = builder.and_(values, splat(WORDS, 0x7FFF_FFFF))
-        equal = builder.bitcast(builder.icmp_unsigned("==", magnitude, spread(builder, arguments[2])), I32)
-        negative = builder.bitcast(builder.icmp_signed("<", values, splat(WORDS, 0)), I32)
-        first = builder.and_(equal, builder.neg(equal))
-        return builder.icmp_unsigned("!=", builder.and_(negative, first), ir.Constant(I32, 0))
+        return types.uint32(bits, types.intp), generate
 
-    return types.boolean(bits, types.intp, types.uint32), generate
+    return intrinsic(sign)
+
+
+_SIGN = ir.Constant(I32, 0x8000_0000)
+
+#: The sign bit, as F32, of the first of 32 weights that has the largest magnitude, and of the first zero among them.
+sign_of_first_peak, sign_of_first_zero = _sign_of_first(zero=False), _sign_of_first(zero=True)
 
 
 @intrinsic

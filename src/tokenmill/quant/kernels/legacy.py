@@ -14,29 +14,33 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from tokenmill.quant.kernels.lanes import (
-    BYTES,
     FLOAT,
+    I8,
+    I16,
     I32,
-    INFINITY,
-    NUMBERS,
+    LANES,
     WORDS,
+    apart,
     as_number,
     call,
     load,
     numbers,
     peak,
     put_word,
-    sign_of_first,
+    sign_of_first_peak,
+    sign_of_first_zero,
     splat,
     spread,
     store,
     to_half,
 )
 
-_NO_NUMBER = np.uint32(INFINITY)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 #: The smallest magnitude that rounds to an infinite F16.
 _TOO_LARGE = np.float32(65520)
+#: The largest scale whose inverse is infinite: all codes are those of nothing, as the reference says.
+_TINY = np.float32(2.0**-128)
+_NOTHING = np.uint8(0)
 
 
 @intrinsic
@@ -44,35 +48,43 @@ def _put_rounded(typing: Any, bits: Any, at: Any, times: Any, out: Any, to: Any)
     """32 weights times a number as signed bytes; halves away from zero."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        weights = numbers(builder, signature.args[0], load(context, builder, signature.args[0], arguments))
-        scaled = builder.fmul(weights, spread(builder, arguments[2]))
-        sign = builder.and_(builder.bitcast(scaled, WORDS), splat(WORDS, 0x8000_0000))
-        half = builder.or_(sign, splat(WORDS, 0x3EFF_FFFF))
-        moved = builder.fadd(scaled, builder.bitcast(half, NUMBERS))
-        codes = builder.trunc(builder.fptosi(moved, WORDS), BYTES)
-        store(context, builder, signature.args[3], arguments[3:], codes)
+        array = signature.args[0]
+        even, odd = (
+            _rounded(builder, builder.fmul(weights, spread(builder, arguments[2], LANES // 2)))
+            for weights in apart(builder, array, load(context, builder, array, arguments))
+        )
+        low = builder.and_(even, splat(even.type, 0xFF))
+        both = builder.or_(low, builder.shl(odd, splat(odd.type, 8)))
+        store(context, builder, signature.args[3], arguments[3:], builder.trunc(both, ir.VectorType(I16, LANES // 2)))
 
     return types.void(bits, types.intp, types.float32, out, types.intp), generate
 
 
-def _codes(context: Any, builder: Any, signature: Any, arguments: Any, most: int | None) -> Any:
-    """The whole parts of (weights - low) * times + plus, at most `most`, as bytes."""
+def _rounded(builder: Any, scaled: Any) -> Any:
+    """Whole numbers, halves away from zero."""
+    words = ir.VectorType(I32, scaled.type.count)
+    sign = builder.and_(builder.bitcast(scaled, words), splat(words, 0x8000_0000))
+    half = builder.or_(sign, splat(words, 0x3EFF_FFFF))
+    return builder.fptosi(builder.fadd(scaled, builder.bitcast(half, scaled.type)), words)
+
+
+def _codes(context: Any, builder: Any, signature: Any, arguments: Any, most: int) -> Any:
+    """The whole parts of (weights - low) * times + plus, at most `most`."""
     weights = numbers(builder, signature.args[0], load(context, builder, signature.args[0], arguments))
     low, times, plus = (spread(builder, argument) for argument in arguments[2:5])
     shifted = builder.fadd(builder.fmul(builder.fsub(weights, low), times), plus)
-    whole = builder.fptosi(shifted, WORDS)
-    if most is not None:
-        whole = call(builder, "llvm.smin.v32i32", WORDS, whole, splat(WORDS, most))
-    return builder.trunc(whole, BYTES)
+    return call(builder, "llvm.smin.v32i32", WORDS, builder.fptosi(shifted, WORDS), splat(WORDS, most))
 
 
 def _nibbles(builder: Any, codes: Any) -> Any:
-    """16 bytes of two codes each: j in the low half of byte j, j + 16 in the high half."""
+    """16 bytes of two codes each: j in the low half of byte j, j + 16 in the high half. Words are joined before they
+    are made bytes, so that there is one narrowing and not two.
+    """
     low, high = (
         builder.shuffle_vector(codes, codes, ir.Constant(ir.VectorType(I32, 16), list(range(start, start + 16))))
         for start in (0, 16)
     )
-    return builder.or_(low, builder.shl(high, splat(low.type, 4)))
+    return builder.trunc(builder.or_(low, builder.shl(high, splat(low.type, 4))), ir.VectorType(I8, 16))
 
 
 @intrinsic
@@ -93,10 +105,10 @@ def _put_fives(typing: Any, bits: Any, at: Any, low: Any, times: Any, plus: Any,
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         codes = _codes(context, builder, signature, arguments, 31)
-        fifth = builder.icmp_unsigned("!=", builder.and_(codes, splat(BYTES, 16)), splat(BYTES, 0))
+        fifth = builder.icmp_unsigned("!=", builder.and_(codes, splat(WORDS, 16)), splat(WORDS, 0))
         store(context, builder, signature.args[5], arguments[5:], builder.bitcast(fifth, I32))
         after = builder.add(arguments[6], ir.Constant(arguments[6].type, 4))
-        four = _nibbles(builder, builder.and_(codes, splat(BYTES, 15)))
+        four = _nibbles(builder, builder.and_(codes, splat(WORDS, 15)))
         store(context, builder, signature.args[5], [arguments[5], after], four)
 
     number = types.float32
@@ -127,114 +139,96 @@ def _flip(builder: Any, whole: Any, shift: Any, mask: Any) -> Any:
 
 
 @njit(inline="always")
-def _inverse(scale: Any) -> Any:
-    return _ZERO if scale == _ZERO else _ONE / scale
-
-
-@njit(inline="always")
-def _signed_peak(bits: Any, at: Any, top: Any) -> Any:
-    if top == np.uint32(0):
-        return _ZERO
-    return -as_number(top) if sign_of_first(bits, at, top) else as_number(top)
+def _signed_peak(bits: Any, at: Any) -> Any:
+    """The first weight of the largest magnitude; a choice of signs by a jump would go wrong half of the time."""
+    top = peak(bits, at)
+    return _ZERO if top == np.uint32(0) else as_number(top | sign_of_first_peak(bits, at))
 
 
 @njit(inline="always")
 def _smallest(bits: Any, at: Any, low: Any) -> Any:
     """`low`, but of zeros of both signs the one that comes first."""
-    if low != _ZERO:
-        return low
-    return -_ZERO if sign_of_first(bits, at, np.uint32(0)) else _ZERO
+    return low if low != _ZERO else as_number(sign_of_first_zero(bits, at))
 
 
-@njit(inline="always")
-def _clear(out: Any, start: Any, end: Any) -> None:
+@njit
+def _fill(out: Any, start: Any, end: Any, value: Any) -> None:
     for each in range(start, end):
-        out[each] = np.uint8(0)
+        out[each] = value
 
 
 def q8_0(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // 32):
-        at, to = block * 32, block * 34
-        top = peak(bits, at)
-        scale = as_number(top) / np.float32(127)
-        if top >= _NO_NUMBER or scale >= _TOO_LARGE:
+    for block in range(bits.size // LANES):
+        at, to = block * LANES, block * 34
+        scale = as_number(peak(bits, at)) / np.float32(127)
+        if not scale < _TOO_LARGE:  # a scale that is no number isn't smaller either
             return block
-        inverse = _inverse(scale)
         put_word(out, to, to_half(scale))
-        if np.isinf(inverse):
-            _clear(out, to + 2, to + 34)
+        if scale > _TINY:
+            _put_rounded(bits, at, _ONE / scale, out, to + 2)
         else:
-            _put_rounded(bits, at, inverse, out, to + 2)
+            _fill(out, to + 2, to + 34, _NOTHING)
     return -1
 
 
 def q4_0(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // 32):
-        at, to = block * 32, block * 18
-        top = peak(bits, at)
-        scale = _signed_peak(bits, at, top) / np.float32(-8)
-        if top >= _NO_NUMBER or abs(scale) >= _TOO_LARGE:
+    for block in range(bits.size // LANES):
+        at, to = block * LANES, block * 18
+        scale = _signed_peak(bits, at) / np.float32(-8)
+        if not abs(scale) < _TOO_LARGE:
             return block
-        inverse = _inverse(scale)
         put_word(out, to, to_half(scale))
-        if np.isinf(inverse):
-            _clear(out, to + 2, to + 18)
+        if abs(scale) > _TINY:
+            _put_fours(bits, at, _ZERO, _ONE / scale, np.float32(8.5), out, to + 2)
         else:
-            _put_fours(bits, at, _ZERO, inverse, np.float32(8.5), out, to + 2)
+            _fill(out, to + 2, to + 18, np.uint8(0x88) if scale == _ZERO else _NOTHING)
     return -1
 
 
 def q5_0(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // 32):
-        at, to = block * 32, block * 22
-        top = peak(bits, at)
-        scale = _signed_peak(bits, at, top) / np.float32(-16)
-        if top >= _NO_NUMBER or abs(scale) >= _TOO_LARGE:
+    for block in range(bits.size // LANES):
+        at, to = block * LANES, block * 22
+        scale = _signed_peak(bits, at) / np.float32(-16)
+        if not abs(scale) < _TOO_LARGE:
             return block
-        inverse = _inverse(scale)
         put_word(out, to, to_half(scale))
-        if np.isinf(inverse):
-            _clear(out, to + 2, to + 22)
+        if abs(scale) > _TINY:
+            _put_fives(bits, at, _ZERO, _ONE / scale, np.float32(16.5), out, to + 2)
         else:
-            _put_fives(bits, at, _ZERO, inverse, np.float32(16.5), out, to + 2)
+            _fill(out, to + 2, to + 6, np.uint8(0xFF) if scale == _ZERO else _NOTHING)
+            _fill(out, to + 6, to + 22, _NOTHING)
     return -1
 
 
 def q4_1(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // 32):
-        at, to = block * 32, block * 20
-        if peak(bits, at) >= _NO_NUMBER:
-            return block
+    for block in range(bits.size // LANES):
+        at, to = block * LANES, block * 20
         least, most = _extremes(bits, at)
         low = _smallest(bits, at, least)
         scale = (most - low) / np.float32(15)
-        if scale >= _TOO_LARGE or abs(low) >= _TOO_LARGE:
+        if not (scale < _TOO_LARGE and abs(low) < _TOO_LARGE):
             return block
-        inverse = _inverse(scale)
         put_word(out, to, to_half(scale))
         put_word(out, to + 2, to_half(low))
-        if np.isinf(inverse):
-            _clear(out, to + 4, to + 20)
+        if scale > _TINY:
+            _put_fours(bits, at, low, _ONE / scale, np.float32(0.5), out, to + 4)
         else:
-            _put_fours(bits, at, low, inverse, np.float32(0.5), out, to + 4)
+            _fill(out, to + 4, to + 20, _NOTHING)
     return -1
 
 
 def q5_1(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // 32):
-        at, to = block * 32, block * 24
-        if peak(bits, at) >= _NO_NUMBER:
-            return block
+    for block in range(bits.size // LANES):
+        at, to = block * LANES, block * 24
         least, most = _extremes(bits, at)
         low = _smallest(bits, at, least)
         scale = (most - low) / np.float32(31)
-        if scale >= _TOO_LARGE or abs(low) >= _TOO_LARGE:
+        if not (scale < _TOO_LARGE and abs(low) < _TOO_LARGE):
             return block
-        inverse = _inverse(scale)
         put_word(out, to, to_half(scale))
         put_word(out, to + 2, to_half(low))
-        if np.isinf(inverse):
-            _clear(out, to + 4, to + 24)
+        if scale > _TINY:
+            _put_fives(bits, at, low, _ONE / scale, np.float32(0.5), out, to + 4)
         else:
-            _put_fives(bits, at, low, inverse, np.float32(0.5), out, to + 4)
+            _fill(out, to + 4, to + 24, _NOTHING)
     return -1
