@@ -123,7 +123,10 @@ def test_what_is_kept_keeps_its_mates(tmp_path: Path) -> None:
     assert all(found[f"{name}.weight"] == before[f"{name}.weight"] for name in attention)
     assert found["model.layers.1.mlp.down_proj.weight"][0] == "F32"
     assert found["lm_head.weight"][0] == "F16"
-    assert [note.partition(" ")[0] for note in layout.notes] == [attention[1], attention[2]]
+    assert layout.notes == (
+        f"2 modules, such as {attention[1]}, are kept, as engines join such a module with one that is: "
+        f"{attention[1]} with {attention[0]}",
+    )
     expected = logits(loaded(model))
     assert (logits(loaded(tmp_path / "small")) - expected).norm() / expected.norm() < 0.25
 
@@ -135,7 +138,9 @@ def test_rows_that_fit_no_group_are_kept_with_a_note(tmp_path: Path) -> None:
 
     ignored = stated(tmp_path / "small")["quantization_config"]["ignore"]
     assert ignored == ["lm_head", "model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
-    assert layout.notes[0] == "model.layers.0.mlp.down_proj is kept: rows of 200 weights are no multiple of 128"
+    assert layout.notes == (
+        "2 modules, such as model.layers.0.mlp.down_proj, are kept: rows of 200 weights are no multiple of 128",
+    )
     assert logits(loaded(tmp_path / "small")).isfinite().all()
 
 

@@ -115,7 +115,7 @@ WORKLOAD_OPTIONS = stacked(
 
 NODE_OPTIONS = stacked(
     "Model and nodes",
-    click.option("--model", metavar="NAME", help="A model folder, a hub id, or 'demo' (bundled; knows a few topics)."),
+    click.option("--model", metavar="NAME", help="A model folder, a GGUF file, a hub id, or 'demo' (bundled)."),
     click.option(
         "--node",
         "nodes",

@@ -7,7 +7,7 @@ becomes `X.weight_packed`, `X.weight_scale` and `X.weight_shape`; all else is co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -84,14 +84,30 @@ def _ignored(
     if not linears.keys() - ignored:
         raise UsageError(f"--to {chosen.name.lower()} would quantize nothing: no linear of this model is left for it")
     notes = [
-        f"{module} is kept: rows of {linears[module].columns} weights are no multiple of {chosen.group}"
-        for module in sorted(odd - named)
-    ]
-    notes += [
-        f"{module} is kept, as engines join it with {', '.join(sorted(with_mates([module]) & (named | odd)))}"
-        for module in sorted(ignored - named - odd)
+        *_odd_notes(sorted(odd - named), linears, chosen),
+        *_mate_notes(sorted(ignored - named - odd), named | odd),
     ]
     return ignored, tuple(notes)
+
+
+def _odd_notes(modules: Sequence[str], linears: Mapping[str, Tensor], chosen: Encoding) -> list[str]:
+    """One note for each width that fits no group."""
+    widths = sorted({linears[module].columns for module in modules})
+    by_width = [(width, [module for module in modules if linears[module].columns == width]) for width in widths]
+    return [
+        f"{_named(found)} kept: rows of {width} weights are no multiple of {chosen.group}" for width, found in by_width
+    ]
+
+
+def _mate_notes(modules: Sequence[str], causes: Collection[str]) -> list[str]:
+    if not modules:
+        return []
+    mates = sorted(with_mates(modules[:1]) & set(causes))
+    return [f"{_named(modules)} kept, as engines join such a module with one that is: {modules[0]} with {mates[0]}"]
+
+
+def _named(modules: Sequence[str]) -> str:
+    return f"{modules[0]} is" if len(modules) == 1 else f"{len(modules)} modules, such as {modules[0]}, are"
 
 
 def _become(tensor: Tensor, chosen: Encoding, kept: Mapping[str, str], ignored: frozenset[str]) -> Becoming:
