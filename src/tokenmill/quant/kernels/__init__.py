@@ -1,6 +1,6 @@
 """Fast twins of the NumPy reference: the same bytes, compiled by numba while nobody holds the interpreter's lock.
 
-Only this package imports numba. Without it, or where it can't compile, the reference does the work, only slower.
+Only this package imports numba. Without it the reference does the work, only slower.
 """
 
 from __future__ import annotations

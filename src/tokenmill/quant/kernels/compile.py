@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numba
@@ -46,7 +47,12 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any
     """`function` as machine code for arguments of these types; it lets other threads run."""
     try:
         return _compile(function, arguments, keep=True)
-    except (OSError, RuntimeError):  # the cache's folder can't be made or written, or is damaged
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        UnpicklingError,
+    ):  # the cache's folder can't be made or written, or is damaged
         return _compile(function, arguments, keep=False)
 
 
