@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_a_superblock_depends_on_no_other(name: str) -> None:
     for count in range(1, 10):
         some = weights[9 - count :].reshape(1, -1)
         assert np.array_equal(compiled(name, some.view(np.uint32))[1].reshape(count, -1), whole[9 - count :])
+
+
+@each_name
+def test_threads_encode_beside_each_other(name: str) -> None:
+    """Rows that several threads encode at once get the bytes that they get alone."""
+    weights = np.random.default_rng(10).standard_normal((64, 2048)).astype(np.float32)
+    bits = weights.view(np.uint32)
+    _, alone = compiled(name, bits)
+    with ThreadPoolExecutor(4) as threads:
+        parts = list(threads.map(lambda at: compiled(name, bits[at : at + 4])[1], range(0, 64, 4)))
+    assert np.array_equal(np.concatenate(parts), alone)
 
 
 @each_name

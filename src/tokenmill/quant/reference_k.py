@@ -198,7 +198,11 @@ def _decode_affine(name: str, stored: Codes) -> Floats:
 
 
 def encode_q6_k(numbers: Floats) -> Codes:
-    """[superblocks, 256] to [superblocks, 210]."""
+    """[superblocks, 256] to [superblocks, 210].
+
+    Where squares of weights are beyond F32, ggml writes zeros without a word; such a superblock counts as one that
+    can't be written.
+    """
     count = len(numbers)
     scales, codes = search_symmetric(numbers.reshape(count * 16, 16))
     scales = scales.reshape(count, 16)
