@@ -18,7 +18,7 @@ from quant.awkward import ELEMENTS
 from tokenmill.errors import UsageError
 from tokenmill.quant.encoding import Encoding
 from tokenmill.quant.encodings import ENCODINGS, encoding, scaled
-from tokenmill.quant.floats import narrow, widen
+from tokenmill.quant.floats import FloatEncoding, narrow, widen
 
 TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -64,7 +64,7 @@ def test_floats_are_rounded_as_torch_rounds(bits: list[int], source: str) -> Non
     """A float becomes the float of another type that torch makes of it; one that would be infinite is refused."""
     words = np.array(bits, np.uint32).astype(np.uint32 if source == "F32" else np.uint16)
     for target in ELEMENTS:
-        kind = encoding(target)
+        kind = FloatEncoding(target)
         theirs = (
             torch.from_numpy(words.view(np.int32 if source == "F32" else np.int16))
             .view(TORCH[source])
@@ -74,8 +74,10 @@ def test_floats_are_rounded_as_torch_rounds(bits: list[int], source: str) -> Non
         place = kind.encode(words[None], source, out, None)
         infinite = torch.nonzero(~torch.isfinite(theirs.float())).flatten().tolist()
         assert place == (infinite[0] if infinite else -1)
+        slow = room(kind, 1, len(words))
+        assert kind.encode_slowly(words[None], source, slow[0]) == place
         if place < 0:
-            assert out[0].tobytes() == theirs.view(torch.uint8).numpy().tobytes()
+            assert slow[0].tobytes() == out[0].tobytes() == theirs.view(torch.uint8).numpy().tobytes()
             assert np.array_equal(kind.decode(out, 1, len(words))[0], theirs.float().numpy())
 
 

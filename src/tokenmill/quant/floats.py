@@ -1,7 +1,7 @@
 """Weights that stay numbers: copied as they are, or rounded once to another float type.
 
-Rounding is to nearest, ties to even, as torch and the converters of engines round. NumPy is enough here: a copy is
-bound by memory, and the kernels' caller hands over about a megabyte at a time, which stays in the cache.
+Rounding is to nearest, ties to even, as torch and the converters of engines round. NumPy is enough for copies, which
+are bound by memory; the roundings that models need have kernels.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenmill.quant.encoding import Bits, Bytes
+from tokenmill.quant.kernels import kernel
 from tokenmill.quant.tensor import ELEMENTS
 
 #: Bits of the exponent of each type: all of them set means infinite or NaN.
 EXPONENT = {"F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
+
+#: Roundings, from and to, that have kernels.
+COMPILED = {("BF16", "F16"), ("F32", "F16"), ("F32", "BF16")}
 
 
 class FloatEncoding:
@@ -34,10 +38,18 @@ class FloatEncoding:
         return None
 
     def encode(self, bits: Bits, element: str, outputs: tuple[Bytes, ...], scratch: Any) -> int:  # noqa: ARG002
+        name = (element, self.name)
+        run = kernel("floats", "_to_".join(name).lower(), element, "b") if name in COMPILED else None
+        if run is not None:
+            return int(run(bits.reshape(-1), outputs[0].reshape(-1)))
+        return self.encode_slowly(bits, element, outputs[0])
+
+    def encode_slowly(self, bits: Bits, element: str, out: Bytes) -> int:
+        """The work by NumPy, which is as fast where nothing is rounded."""
         rounded = bits if element == self.name else narrow(widen(bits, element), self.name)
         place = first_unusable(rounded, self.name)
         if place < 0:
-            outputs[0].reshape(-1)[:] = np.ascontiguousarray(rounded).reshape(-1).view(np.uint8)
+            out.reshape(-1)[:] = np.ascontiguousarray(rounded).reshape(-1).view(np.uint8)
         return place
 
     def decode(self, outputs: tuple[Bytes, ...], rows: int, columns: int) -> NDArray[np.float32]:
