@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tokenmill.quant.encoding import Bytes
     from tokenmill.quant.layout import Arrangement
 
-#: Bytes of decoded weights that are in memory beside the tensors.
-CHUNK = 4 << 20
+#: Bytes of decoded weights that are in memory beside the tensors; as quick as any larger size.
+CHUNK = 1 << 20
 
 
 class Decoder(Protocol):

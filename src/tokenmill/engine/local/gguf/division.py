@@ -17,6 +17,7 @@ _LLAMA3 = (
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _QWEN35 = _QWEN2.replace(r"]?\p{L}+", r"]?[\p{L}\p{M}]+").replace(r" ?[^\s\p{L}\p{N}]", r" ?[^\s\p{L}\p{M}\p{N}]")
+_DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", r"\p{N}")
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _ENDING = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 _CASED = (rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+", rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*")
@@ -67,8 +68,9 @@ DIVISIONS = {
     "smollm": _SINGLE_DIGITS,
     "starcoder": _SINGLE_DIGITS,
     "smaug-bpe": Division(expressions=(_LLAMA3,)),
-    "qwen35": Division(expressions=(_QWEN35,), composed=True),
+    "qwen35": Division(expressions=(_QWEN35,)),
     "gpt-4o": Division(expressions=(_GPT_4O,)),
+    "deepseek-coder": Division(expressions=_DEEPSEEK_CODER),
     "tekken": Division(expressions=(_TEKKEN,), ignores_merges=True, begins=True),
 }
 

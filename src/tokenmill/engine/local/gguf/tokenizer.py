@@ -7,8 +7,9 @@ without an error. A file that carries its tokenizer.json is taken at its word.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+
+import msgspec
 
 from tokenmill.engine.local.gguf.division import division
 from tokenmill.engine.local.gguf.merges import scored_merges
@@ -50,7 +51,7 @@ def make_tokenizer(metadata: Metadata) -> bytes:
         "added_tokens": _added(tokens, kinds),
         "post_processor": _ends(metadata, tokens, begins=_begins(metadata, kind)),
     }
-    return json.dumps(made).encode()
+    return msgspec.json.encode(made)
 
 
 def special_texts(metadata: Metadata) -> dict[str, str]:
