@@ -60,7 +60,7 @@ $(VENV)/.local: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.torch pyproject.toml
-	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[bench,local,plots]" transformers
+	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[bench,local,plots]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

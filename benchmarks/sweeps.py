@@ -36,8 +36,8 @@ BEGIN, END = "<!-- sweeps: written by make bench -->", "<!-- end of sweeps -->"
 #: Each sweep: its name, what it is, and the command.
 SWEEPS = {
     "strategies": (
-        "30 requests of 1 to 30 sentences, a server with 4 slots that is a script",
-        "strategies --engine scripted --slots 4 --strategies sequential,static,pull --widths 1,2,4,6,8,12 "
+        "30 requests of 1 to 30 sentences, a server that is a script and takes all that is in flight",
+        "strategies --engine scripted --slots inf --strategies sequential,static,pull --widths 1,2,4,6,8,12 "
         "--sentence 0.005",
     ),
     "one-slot": (

@@ -24,10 +24,10 @@ from tokenmill.bench.cell import Cell, Factor, Reading
 from tokenmill.bench.colocation_findings import Compared, compared, findings_of
 from tokenmill.bench.neighbours import PLACES, SAME_DEVICE, Neighbours, neighbours_of
 from tokenmill.bench.numbers import numbers_in
-from tokenmill.bench.random_model import write_model
 from tokenmill.bench.side_by_side import requests_of, side_by_side
 from tokenmill.bench.suite import FOUND
 from tokenmill.bench.table import Row
+from tokenmill.bench.untrained import SHAPES, make_model
 from tokenmill.cluster import Node
 from tokenmill.driver.node_file import nodes_of, nodes_path
 from tokenmill.driver.options import Options, Settings, absolute, is_served, settled_node
@@ -39,8 +39,7 @@ from tokenmill.request import Sampling
 from tokenmill.workload import Spec
 
 #: The model of the two nodes that are measured if none are named: large enough for both cores of a laptop.
-SHAPE = {"n_layer": 4, "n_head": 8, "n_embd": 512, "n_positions": 1024}
-MODEL = "gpt2-4x512-random"
+SHAPE = "pair"
 PROMPTS = "synthetic:rows=96,output=32,prompt=uniform(5,20),seed=4"
 TOGETHER = " + "
 
@@ -168,7 +167,11 @@ def _with_nodes(options: ColocationOptions, where: Path) -> ColocationOptions:
         if options.model and not any(map(is_served, options.node)):
             raise UsageError("--model names a model of a server, and no --node is one; leave it out")
         return replace(options, node=tuple(map(settled_node, options.node)))
-    folder = options.model or str(write_model((where / "models" / MODEL).absolute(), SHAPE))
+    folder = options.model
+    if not folder:
+        random = (where / "models" / f"gpt2-{SHAPE}").absolute()
+        make_model(random, SHAPES[SHAPE], ())
+        folder = str(random)
     return replace(options, model="", node=(settled_node(f"local:{folder}"),) * 2)
 
 

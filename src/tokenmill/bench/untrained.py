@@ -1,8 +1,8 @@
 """A model with random weights in the shape of GPT-2: what it writes means nothing, how long it takes is real.
 
 Time depends on shapes alone, so a benchmark needs no download, and the real vocabulary is part of the shape. The
-tokenizer is made for the prompts it will see: each of their words is one token, as it would be with a trained one. No
-token ends an answer, so lengths are those that were asked for.
+tokenizer is made for the words it is given: each is one token, as it would be with a trained one; other text is bytes.
+No token ends an answer, so lengths are those that were asked for.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Shape(Struct, frozen=True, kw_only=True):
 SHAPES = {
     "124m": Shape(layers=12, heads=12, hidden=768, vocab=50257, context=1024),
     "small": Shape(layers=6, heads=8, hidden=512, vocab=8192, context=512),
+    "pair": Shape(layers=4, heads=8, hidden=512, vocab=8192, context=1024),
     "tiny": Shape(layers=2, heads=2, hidden=32, vocab=1024, context=512),
 }
 
