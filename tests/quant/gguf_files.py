@@ -11,12 +11,16 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenmill.quant.blocks import BlockEncoding
 from tokenmill.quant.encodings import encoding
 from tokenmill.quant.gguf.reader import is_gguf, read_gguf
 from tokenmill.quant.gguf.target import plan
 from tokenmill.quant.layout import COPY, Layout, Options, Placed
 from tokenmill.quant.source import read_weights
 from tokenmill.quant.tensor import ELEMENTS, Weights
+
+#: Weights of a tensor from which on compiling a kernel costs less than doing without.
+COMPILED_FROM = 1 << 16
 
 
 def make(model: Path, to: str, out: Path, *keep: tuple[str, str]) -> Layout:
@@ -57,9 +61,11 @@ def encoded(placed: Placed, stored: bytes) -> bytes:
     found = encoding(placed.encoding)
     (size,) = found.row_sizes(placed.columns)
     output = np.zeros((placed.rows, size), np.uint8)
-    assert (
-        found.encode(np.ascontiguousarray(bits), placed.tensor.element, (output,), found.scratch(placed.columns)) == -1
-    )
+    bits, element = np.ascontiguousarray(bits), placed.tensor.element
+    if isinstance(found, BlockEncoding) and bits.size < COMPILED_FROM:
+        assert found.encode_slowly(bits.reshape(-1), element, output.reshape(-1)) == -1
+    else:
+        assert found.encode(bits, element, (output,), found.scratch(placed.columns)) == -1
     return output.tobytes()
 
 

@@ -78,10 +78,23 @@ def _decode(kind: int, data: bytes | memoryview, at: int) -> tuple[Decoded, int]
         end = at + count * SIZES[item]
         many: list[Decoded] = np.frombuffer(data[at:end], FIXED[item]).tolist()
         return ([bool(one) for one in many] if item == BOOL else many), end
+    if item == TEXT:
+        return _decode_texts(data, at, count)
     items: list[Decoded] = []
     for _ in range(count):
         one, at = _decode(item, data, at)
         items.append(one)
+    return items, at
+
+
+def _decode_texts(data: bytes | memoryview, at: int, count: int) -> tuple[list[Decoded], int]:
+    """The hot one: pieces and merges of a vocabulary."""
+    length_at = struct.Struct("<Q").unpack_from
+    items: list[Decoded] = []
+    for _ in range(count):
+        end = at + 8 + length_at(data, at)[0]
+        items.append(str(data[at + 8 : end], "utf-8"))
+        at = end
     return items, at
 
 
