@@ -195,6 +195,23 @@ def test_a_file_that_shrinks_is_gone_on_with_when_it_is_whole(tmp_path: Path) ->
     assert (tmp_path / "out").read_bytes() == HEADER + written
 
 
+def test_a_disk_that_fills_up_is_gone_on_with(tmp_path: Path, tiny_disk: Path) -> None:
+    """No more room stops the run and keeps what is done; with room again only the rest is done."""
+    array = random_floats(1, 1500, 1000)
+    model = write_model(tmp_path / "model.safetensors", {"x": array})
+    ballast = tiny_disk / "ballast"
+
+    with pytest.raises(DiskFault, match="the disk is full; make room"):
+        make(model, tiny_disk / "out", watch=lambda _: ballast.exists() or ballast.write_bytes(bytes(2 << 20)))
+    assert names_in(tiny_disk) == ["ballast", "out.partial", "out.partial.journal"]
+    ballast.unlink()
+    outcome = make(model, tiny_disk / "out")
+
+    assert 0 < outcome.earlier < outcome.read
+    assert (tiny_disk / "out").read_bytes() == HEADER + array.astype(np.float16).tobytes()
+    assert names_in(tiny_disk) == ["out"]
+
+
 def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
     """What was made from a file that somebody wrote to meanwhile is thrown away."""
     model = write_model(tmp_path / "model.safetensors", some_tensors())

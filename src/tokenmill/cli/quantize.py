@@ -82,14 +82,15 @@ def command(model: str, out: Path, dry_run: bool, as_json: bool, quiet: bool, **
       tokenmill quantize demo demo.gguf --to q8_0 --dry-run
     """
     from tokenmill.quant.layout import Options
-    from tokenmill.quant.target import known_names
 
-    if not chosen["to"]:
-        raise UsageError(f"no type to quantize to; name one with --to: {', '.join(known_names())}")
-    options = Options(to=chosen["to"].lower(), keep=_pairs(chosen["keep"]), scale=chosen["scale"])
+    pairs = _pairs(chosen["keep"])
     with _needs_numpy():
         from tokenmill.quant.quantize import Settings
+        from tokenmill.quant.target import known_names
 
+        if not chosen["to"]:
+            raise UsageError(f"no type to quantize to; name one with --to: {', '.join(known_names())}")
+        options = Options(to=chosen["to"].lower(), keep=pairs, scale=chosen["scale"])
         settings = Settings(
             threads=chosen["threads"],
             mode=chosen["mode"],
@@ -159,6 +160,8 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 def _carry_out(plan: Plan, line: str, options: Options, settings: Settings, *, as_json: bool, quiet: bool) -> None:
     from tokenmill.cli.quantize_table import show_outcome
 
+    if not plan.output.journal.exists():  # else it is gone on with, and maybe whole already
+        plan.output.check(plan.weights.files)
     if not quiet:
         for note in plan.notes:
             tell(f"tokenmill: {note}")
