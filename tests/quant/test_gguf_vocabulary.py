@@ -190,3 +190,16 @@ def test_expressions_have_names(expression: str, whole: bool, name: str | None) 
     assert split_name({"type": "Sequence", "pretokenizers": [split, BYTES]}, whole) == name
     removed = split | {"behavior": "Removed"}
     assert split_name({"type": "Sequence", "pretokenizers": [removed, BYTES]}, whole) is None
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "named"), [(None, True), ({"type": "NFC"}, True), ({"type": "Lowercase"}, False)]
+)
+def test_a_tokenizer_that_changes_text_goes_along_whole(tmp_path: Path, normalizer: object, named: bool) -> None:
+    """What llama.cpp can't do to a text before it splits it is told, and the tokenizer is put into the file."""
+    byte_level(tmp_path, {})
+    content = json.loads((tmp_path / "tokenizer.json").read_text()) | {"normalizer": normalizer}
+    write(tmp_path, "tokenizer.json", content)
+    found = plan_vocabulary(read_tokenizer(tmp_path), {}, 4, "llama")
+    assert ("tokenizer.huggingface.json" not in found.values) == named
+    assert bool(found.notes) != named

@@ -56,6 +56,8 @@ class GgufFile(Struct, frozen=True):
 
 def read_gguf(path: Path) -> GgufFile:
     """The checked header of the GGUF file at `path`; raises `BadModel`."""
+    if not path.is_file():  # a pipe would be waited for without an end
+        raise BadModel(f"{path}: can't be read, as there is no such file; name a GGUF file or a model folder")
     try:
         with path.open("rb") as file:
             return _Reader(path, file).read()
@@ -66,6 +68,8 @@ def read_gguf(path: Path) -> GgufFile:
 def is_gguf(path: Path) -> bool:
     """Whether the file at `path` begins as a GGUF file does."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(4) == MAGIC
     except OSError:

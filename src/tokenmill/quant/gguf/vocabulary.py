@@ -90,7 +90,7 @@ def _byte_level(files: TokenizerFiles, tokenizer: TokenizerJson, special: Specia
     for added in tokenizer.added_tokens:
         content = added.content if added.normalized else _as_written(added.content)
         pieces.put_added(added.id, content, added.special or added.content in named)
-    name = split_name(tokenizer.pre_tokenizer, bool(rules.ignore_merges))
+    name = split_name(tokenizer.pre_tokenizer, bool(rules.ignore_merges)) if _is_unchanged(tokenizer) else None
     values = {"tokenizer.ggml.model": text("gpt2"), "tokenizer.ggml.pre": text(name or "gpt-2")}
     values |= pieces.values() | {"tokenizer.ggml.merges": texts(_merge(pair) for pair in rules.merges)}
     if name in BEGINS and "bos" not in special.adds:
@@ -99,7 +99,7 @@ def _byte_level(files: TokenizerFiles, tokenizer: TokenizerJson, special: Specia
         return Vocabulary(values)
     values["tokenizer.huggingface.json"] = text(files.raw.decode())
     note = (
-        "llama.cpp has no name for the rule by which this tokenizer splits text; the rule of GPT-2 is written, so "
+        "llama.cpp has no name for how this tokenizer changes or splits text; the rule of GPT-2 is written, so "
         "llama.cpp may split some texts otherwise. The whole tokenizer.json is in the file too, for who reads it"
     )
     return Vocabulary(values, (note,))
@@ -165,6 +165,11 @@ def _named(files: TokenizerFiles, special: SpecialTokens) -> set[str]:
     more = files.settings.get("additional_special_tokens")
     named = {one for one in more if isinstance(one, str)} if isinstance(more, list) else set()
     return named | {name for name in special.names.values() if name}
+
+
+def _is_unchanged(tokenizer: TokenizerJson) -> bool:
+    """Whether text is split as it is. Composing letters is let pass: Qwen does it, and llama.cpp leaves it out."""
+    return tokenizer.normalizer is None or tokenizer.normalizer.get("type") == "NFC"
 
 
 def _puts_space_first(tokenizer: TokenizerJson) -> bool:
