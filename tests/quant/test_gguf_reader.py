@@ -110,6 +110,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "a long list of texts": (header(text(b"k") + struct.pack("<IIQ", 9, 8, 1 << 61), 1), "doesn't fit"),
     "a text past the end": (header(text(b"k") + struct.pack("<IIQQ", 9, 8, 1, 1 << 63), 1), "ends at byte"),
     "an unknown type": (header(text(b"k") + struct.pack("<I", 13), 1), "unknown type 13"),
+    "an empty list of nothing": (header(text(b"k") + struct.pack("<IIQ", 9, 13, 0), 1), "items of the unknown type 13"),
     "deep lists": (header(text(b"k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9, 1), "nested too deep"),
     "a key that isn't UTF-8": (header(text(b"\xff") + struct.pack("<IB", 0, 7), 1), "UTF-8"),
     "an odd alignment": (header(text(b"general.alignment") + struct.pack("<II", 4, 48), 1), "power of two"),

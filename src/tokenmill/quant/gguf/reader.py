@@ -186,9 +186,11 @@ class _Reader:
         item, count = self._number(4, f"the list {key!r}"), self._number(8, f"the list {key!r}")
         if item in SIZES:
             start = self._need(count * SIZES[item], f"the list {key!r}")
-            if item == BOOL and self._data[start : self._end].translate(None, b"\0\1"):
+            if item == BOOL and not self._are_flags(start):
                 raise self._refuse(f"a flag of the list {key!r} is neither true nor false")
             return
+        if item not in (TEXT, ARRAY):
+            raise self._refuse(f"the list {key!r} has items of the unknown type {item}")
         least = 8 if item == TEXT else 12
         if count * least > self._size - self._end:
             raise self._refuse(f"the list {key!r} of {count} items doesn't fit into the file")
@@ -203,6 +205,11 @@ class _Reader:
             return
         for _ in range(count):
             self._skip(item, key, depth + 1)
+
+    def _are_flags(self, start: int) -> bool:
+        """Whether all bytes since `start` are 0 or 1; looked at in pieces, as each is copied."""
+        pieces = (self._data[begin : min(begin + STEP, self._end)] for begin in range(start, self._end, STEP))
+        return not any(piece.translate(None, b"\0\1") for piece in pieces)
 
     def _skip_texts(self, count: int, what: str) -> None:
         """The hot one: a vocabulary of 262,144 pieces in some hundredths of a second."""
