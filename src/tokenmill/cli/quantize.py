@@ -41,7 +41,7 @@ TYPE_OPTIONS = stacked(
         "--scale",
         metavar="NAME",
         default="absmax",
-        help="absmax (default), or mse for less error in the same format (w4a16, w4a16-g32 and w8a16).",
+        help="absmax (default), or mse for less error in the same format (w4a16 and w4a16-g32).",
     ),
 )
 SPEED_OPTIONS = stacked(

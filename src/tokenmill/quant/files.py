@@ -91,8 +91,8 @@ class Files:
 def check_unchanged(weights: Weights, stats: tuple[os.stat_result, ...]) -> None:
     """Raises `BadModel` if an input isn't the file it was when it was opened."""
     for path, before in zip(weights.files, stats, strict=True):
-        now = path.stat()
-        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        now = path.stat() if path.exists() else None
+        if now is None or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise BadModel(f"{path} changed while it was read; run the same again once nobody writes to it")
 
 

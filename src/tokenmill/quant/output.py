@@ -51,7 +51,7 @@ class Output:
         if not os.path.lexists(self.path):
             return
         real = self.path.resolve()
-        if any(real == path.resolve() or real == path.resolve().parent for path in inputs):
+        if any(real in (path.resolve(), path.parent.resolve()) for path in inputs):
             raise UsageError(f"{self.path} is the model itself; name another output")
         if self.path.is_dir() != self._layout.is_folder or self.path.is_symlink():
             what = "a folder" if self.path.is_dir() else "a file or a link"

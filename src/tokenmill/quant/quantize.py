@@ -95,7 +95,7 @@ def make_plan(weights: Weights, layout: Layout, out: Path, settings: Settings) -
     if limit is not None:
         if fixed + each > limit:
             raise UsageError(_too_large(settings, fixed + each, limit))
-        fitting = (limit - fixed) // each
+        fitting = (limit - fixed) // max(1, each)
         if fitting < threads:
             notes += (f"{fitting} threads instead of {threads}, because of the memory of {size(limit)}",)
             threads = fitting
@@ -134,8 +134,11 @@ def quantize(
         DiskFault, Interrupted: it can be gone on with.
     """
     start = clock.now()
-    stats = tuple(path.stat() for path in plan.weights.files)
-    identity = _identity(plan, options, settings, stats, version)
+    try:
+        stats = tuple(path.stat() for path in plan.weights.files)
+        identity = _identity(plan, options, settings, stats, version)
+    except OSError as error:
+        raise BadModel(f"{error.filename}: can't be read ({error.strerror}); put the file back") from error
     whole = _published(plan.output, identity, plan.chunks.count)
     if not whole:
         plan.output.check(plan.weights.files)

@@ -38,9 +38,8 @@ def check_options(options: Options, out: Path) -> None:
     if options.scale not in SCALES:
         raise UsageError(f"--scale {options.scale!r} isn't known; use {' or '.join(SCALES)}")
     if options.scale != SCALES[0] and not is_folder:
-        offered = ", ".join(name.lower() for name in SCHEMES)
         raise UsageError(
-            f"--scale {options.scale} is for {offered}: the types of GGUF files choose their scales themselves"
+            f"--scale {options.scale} is for w4a16 and w4a16-g32: types of GGUF files choose their scales themselves"
         )
 
 
