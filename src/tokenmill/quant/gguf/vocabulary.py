@@ -8,7 +8,7 @@ the scores are made of the places of the pairs in their list, so that llama.cpp 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -162,8 +162,11 @@ def _check_numbers(files: TokenizerFiles, rules: Pieces, added: Sequence[Added],
 
 def _named(files: TokenizerFiles, special: SpecialTokens) -> set[str]:
     """Texts of tokens that the settings give a part to play; those never come from joining."""
-    more = files.settings.get("additional_special_tokens")
-    named = {one for one in more if isinstance(one, str)} if isinstance(more, list) else set()
+    named: set[str] = set()
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = files.settings.get(key)
+        listed: Iterable[Any] = more.values() if isinstance(more, dict) else more if isinstance(more, list) else ()
+        named |= {one for one in listed if isinstance(one, str)}
     return named | {name for name in special.names.values() if name}
 
 
