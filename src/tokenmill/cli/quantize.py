@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What ends a run so that it can go on, and is told with the line that does it.
 RESUMABLE = 4
+#: Notes of a plan that are told before it is carried out.
+NOTES = 6
 
 TYPE_OPTIONS = stacked(
     "Types",
@@ -163,8 +165,10 @@ def _carry_out(plan: Plan, line: str, options: Options, settings: Settings, *, a
     if not plan.output.journal.exists():  # else it is gone on with, and maybe whole already
         plan.output.check(plan.weights.files)
     if not quiet:
-        for note in plan.notes:
+        for note in plan.notes[:NOTES]:
             tell(f"tokenmill: {note}")
+        if len(plan.notes) > NOTES:
+            tell(f"tokenmill: {len(plan.notes) - NOTES} more such notes; --dry-run shows all")
     try:
         outcome = _quantize(plan, options, settings, as_json=as_json, quiet=quiet)
     except TokenmillError as error:
