@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +29,7 @@ import numpy
 import tokenmill.quant.quantize, tokenmill.quant.target, tokenmill.cli.quantize_table, tokenmill.cli.quantize_progress
 from tokenmill.cli import main
 from tokenmill.quant.encodings import encoding
-for name in ("BF16", sys.argv[-1]):
+for name in ("BF16", sys.argv[sys.argv.index("--to") + 1]):
     made = encoding(name)
     outputs = tuple(numpy.empty(size, numpy.uint8) for size in made.row_sizes(256))
     made.encode(numpy.zeros((1, 256), numpy.uint16), "BF16", outputs, made.scratch(256))
@@ -110,3 +112,22 @@ def test_any_instant_may_be_the_last(model: Path, tmp_path: Path, name: str, kin
             assert content_of(out) == expected
             remove(out)
     assert tries == KILLS
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_done(model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Asked to stop, the command ends with 4 and the line that goes on; typed, it makes the bytes of a calm run."""
+    calm, out = tmp_path / "calm.gguf", tmp_path / "out.gguf"
+    finish(str(model), str(calm), "--to", "q4_k")
+    process = start(str(model), str(out), "--threads", "1", "--report", "--to", "q4_k")
+    while not out.with_name("out.gguf.partial").exists() and process.poll() is None:
+        os.sched_yield()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 4, told.decode()
+    words = shlex.split(told.decode().partition("go on with: ")[2])
+    assert words[:2] == ["tokenmill", "quantize"]
+    assert not out.exists()
+    finish(*words[2:])
+    assert out.read_bytes() == calm.read_bytes()
