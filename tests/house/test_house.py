@@ -13,7 +13,19 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("src", "tests", "benchmarks", "models") for path in (ROOT / folder).rglob("*.py"))
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc"}
 ROOT_FILES = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "Makefile", "pyproject.toml"}
-HEAVY = ("torch", "ray", "numba", "matplotlib", "transformers", "tokenizers", "rich", "jinja2", "asyncio")
+HEAVY = (
+    "torch",
+    "ray",
+    "numpy",
+    "numba",
+    "gguf",
+    "matplotlib",
+    "transformers",
+    "tokenizers",
+    "rich",
+    "jinja2",
+    "asyncio",
+)
 
 
 def name_of(path: Path) -> str:
