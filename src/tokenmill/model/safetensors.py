@@ -16,13 +16,18 @@ from msgspec import Struct
 
 from tokenmill.model.files import BadModel
 
-#: The format's own limit, bytes.
-HEADER_LIMIT = 100_000_000
+#: Bytes of a header; the format allows 100 MB, of which parsing would make three times as much.
+HEADER_LIMIT = 32_000_000
+#: Bytes of one with letters beyond ASCII, or escapes of such: Python may take four bytes for each letter.
+WIDE_LIMIT = 4_000_000
 #: Tensors of one file; the largest dense models have a few thousand.
-ENTRY_LIMIT = 65_536
-#: Commas of a header: an entry has about six. Bounds what parsing it allocates.
+ENTRY_LIMIT = 32_768
+#: Commas and colons of a header: an entry has about six and four. They bound what parsing it allocates.
 COMMA_LIMIT = 20 * ENTRY_LIMIT
+COLON_LIMIT = 5 * ENTRY_LIMIT
 DIMENSION_LIMIT = 8
+#: Letters of a name: one that fills a header must not be repeated in the message that refuses it.
+NAME_LIMIT = 1024
 SIZE_LIMIT = 1 << 48
 
 #: Bytes of one element. Types smaller than a byte are for quantized weights, which aren't supported.
@@ -109,12 +114,14 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, object]:
-    if raw.count(b"{") > ENTRY_LIMIT or raw.count(b",") > COMMA_LIMIT:
+    if raw.count(b"{") > ENTRY_LIMIT or raw.count(b",") > COMMA_LIMIT or raw.count(b":") > COLON_LIMIT:
         raise _refuse(path, f"the header has more than {ENTRY_LIMIT} entries")
+    if len(raw) > WIDE_LIMIT and (not raw.isascii() or b"\\u" in raw):
+        raise _refuse(path, f"a header of {len(raw)} bytes with letters beyond ASCII is above {WIDE_LIMIT}")
     try:
         found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except _Repeated as error:
-        raise _refuse(path, f"the header names {str(error)!r} twice") from error
+        raise _refuse(path, f"the header names {str(error)[:80]!r} twice") from error
     except (ValueError, RecursionError) as error:
         raise _refuse(path, f"the header isn't valid JSON ({type(error).__name__})") from error
     if not isinstance(found, dict):
@@ -127,11 +134,13 @@ def _parse(path: Path, raw: bytes) -> dict[str, object]:
 
 def _stored(path: Path, name: str, entry: object) -> Stored:
     """One entry, with a span that is exactly what its shape and type need."""
+    if len(name) > NAME_LIMIT:
+        raise _refuse(path, f"a tensor has a name of {len(name)} letters, {name[:40]!r}...")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _refuse(path, f"tensor {name!r} must have dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in WIDTHS:
-        raise BadModel(f"{path}: tensor {name!r} has the unsupported type {dtype!r}; known: {', '.join(WIDTHS)}")
+        raise BadModel(f"{path}: tensor {name!r} has the unsupported type {_shown(dtype)}; known: {', '.join(WIDTHS)}")
     if not _are_sizes(shape) or len(shape) > DIMENSION_LIMIT:
         raise _refuse(path, f"tensor {name!r} has no valid shape")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -140,6 +149,11 @@ def _stored(path: Path, name: str, entry: object) -> Stored:
     if needed != span:
         raise _refuse(path, f"tensor {name!r} of shape {shape} and type {dtype} needs {needed} bytes but has {span}")
     return Stored(dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value that a file gives."""
+    return repr(value[:40] if isinstance(value, str) else value)[:80]
 
 
 def _are_sizes(values: object) -> bool:
