@@ -42,6 +42,9 @@ bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/schedules.py
 	$(BIN)/python benchmarks/fleet.py
 	$(BIN)/python benchmarks/same_cpu.py
+	$(BIN)/python benchmarks/quantize.py
+	$(BIN)/python benchmarks/quantize_kills.py
+	$(BIN)/python benchmarks/quantize_fuzz.py
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -60,7 +63,7 @@ $(VENV)/.local: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.torch pyproject.toml
-	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[bench,local,plots]"
+	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[bench,local,plots,quant]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path: Path) -> None:
     assert {cell.group.split()[0] for cell in SUITE.cells(settled)} == {TINY}
     (said,) = [said for said in SUITE.findings(settled, []) if "n/a" in said]
     assert said.startswith("99999x65536x1024, stream: n/a, as it takes 21474.6 GB and ")
-    with pytest.raises(UsageError, match="GB are free in"):
+    with pytest.raises(UsageError, match="GB are free there"):
         SUITE.settled(QuantizeOptions(sizes="99999x65536x1024", files=str(tmp_path)), tmp_path)
 
 
@@ -191,4 +191,4 @@ def test_a_tiny_sweep_is_measured_and_shown(tmp_path: Path) -> None:
     assert rows[STREAM].digests != ("",)
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [f"random-{TINY}.gguf"]
     options = msgspec.convert(place.sweep.plan.options, QuantizeOptions)
-    assert options.found.place == str(tmp_path / "models")
+    assert options.files == str(tmp_path / "models")

@@ -97,9 +97,7 @@ class QuantizeSuite:
         there = next(folder for folder in (files, *files.parents) if folder.exists())
         medium = medium_of(there)
         skipped = tuple(_too_large(options, sizes, files, there, is_memory=medium in ("tmpfs", "ramfs")))
-        options = replace(
-            options, files=str(files), found=Found(cores=cores(), medium=medium, place=str(files), skipped=skipped)
-        )
+        options = replace(options, files=str(files), found=Found(cores=cores(), medium=medium, skipped=skipped))
         if not self.cells(options):
             raise UsageError(f"--sizes {options.sizes}: {'; '.join(f'{name} {why}' for name, _, why in skipped)}")
         return options
@@ -202,7 +200,7 @@ def _too_large(
         new = sum(size.bytes for to in kinds.values() if not place_of(size, to, files).exists())
         output = int(AT_MOST * size.bytes)
         if new + output > disk:
-            yield size.name, STREAM, f"takes {_gb(new + output)} and {_gb(disk)} are free in {there}; see --files"
+            yield size.name, STREAM, f"takes {_gb(new + output)} and {_gb(disk)} are free there; see --files"
             continue
         disk -= new
         if memory is None:

@@ -19,12 +19,11 @@ HINDERS = 0.15
 class Found(Struct, frozen=True, kw_only=True):
     """What was there when the sweep began.
 
-    `medium`: the file system of `place`, where models are. `skipped`: size, way and why it isn't measured.
+    `medium`: the file system that models and outputs are on. `skipped`: size, way and why it isn't measured.
     """
 
     cores: int = 0
     medium: str = ""
-    place: str = ""
     skipped: tuple[tuple[str, str, str], ...] = ()
 
 
@@ -33,9 +32,8 @@ def findings_of(found: Found, sizes: Sequence[Size], rows: Sequence[Row]) -> lis
     said = [
         f"{size.name} is {size.shape}: {size.weights:,} weights, {size.bytes / 1e9:.2f} GB in BF16" for size in sizes
     ]
-    if found.place:
-        where = f"{found.place} ({found.medium})" if found.medium else found.place
-        said.append(f"models and outputs are in {where}; models stay there for the next sweep, remove them yourself")
+    if found.medium:
+        said.append(f"models and outputs are on {found.medium}; models stay for the next sweep")
     said += [f"{name}, {way}: n/a, as it {why}" for name, way, why in found.skipped]
     if any(_note(row) for row in rows):
         said.append(f"{found.cores} cores: more threads than that are no more workers, and count as {found.cores}")
