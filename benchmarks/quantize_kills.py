@@ -24,14 +24,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # In place of this folder, as the name `quant` isn't a package beside it.
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
 
 from quant.random_llama import write_llama  # type: ignore[import-not-found] # noqa: E402
-from quant.test_kill import content_of, finish, kill_after, remove  # type: ignore[import-not-found] # noqa: E402
+from quant.test_kill import content_of, finish, kill_after, remove, start  # type: ignore[import-not-found] # noqa: E402
 
 KINDS = (("out.gguf", "q4_k"), ("out", "w4a16-g32"))
 #: System calls that fail, how, and on which files.
@@ -119,9 +119,11 @@ def kills(bench: Bench, count: int) -> str:
         while tally[kind] < count // len(KINDS):
             instant = bench.source.uniform(0.0, bench.lasts[kind])
             said = f"{kind}, kill {tally[kind] + 1} after {instant:.3f} s"
-            was_killed = kill_after(instant, *bench.words(out, kind, bench.source.choice((1, 2))))
+            words = bench.words(out, kind, bench.source.choice((1, 2)))
+            partial = out.with_name(f"{out.name}.partial")
+            was_killed = kill_after(instant, *words) if tally[kind] % 2 else kill_at_work(partial, instant, words)
             tally[kind] += was_killed
-            tally["in the middle"] += was_killed and out.with_name(f"{out.name}.partial").exists()
+            tally["in the middle"] += was_killed and partial.exists()
             row += 1
             if bench.look(said, out, kind):
                 row = 0
@@ -131,6 +133,20 @@ def kills(bench: Bench, count: int) -> str:
         bench.end(f"{kind}, the end", out, kind)
     killed = sum(tally[kind] for _, kind in KINDS)
     return f"{killed} kills, {tally['in the middle']} of them with a partial output"
+
+
+def kill_at_work(partial: Path, seconds: float, words: list[str]) -> bool:
+    """Whether the command was killed so many seconds after its partial output was there, a quarter of a run at most."""
+    process = start(*words)
+    until = time.monotonic() + PATIENCE
+    while process.poll() is None and not partial.exists() and time.monotonic() < until:
+        time.sleep(0.0005)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds / 4)
+    was_running = process.poll() is None
+    process.kill()
+    process.communicate()
+    return was_running
 
 
 def faults(bench: Bench, every: int) -> str:
