@@ -129,3 +129,19 @@ def test_every_quotient_of_bf16_is_rounded_as_by_division() -> None:
         groups = np.hstack([np.full((padded.size // 31, 1), peak, np.float32), padded.reshape(-1, 31)])
         for sign in (1, -1):
             check_against_theirs(kind, "BF16", narrow(groups * np.float32(sign), "BF16"))
+
+
+@pytest.mark.parametrize("name", ["W4A16", "W4A16-G32", "W8A16", "W4A16-MSE", "W4A16-G32-MSE"])
+def test_weights_near_the_end_of_bf16(name: str) -> None:
+    """The lowest code may stand for minus infinity, here as in compressed-tensors, and nothing warns of it."""
+    kind = group_encoding(name)
+    bits = np.full((1, 128), 0xFF7F, np.uint16)  # the most negative number there is
+    bits[0, ::2] = 0x7F7F
+    fast, slow = room(kind, *bits.shape), room(kind, *bits.shape)
+
+    assert kind.encode(bits, "BF16", fast, None) == -1
+    kind.encode_slowly(bits.reshape(-1, kind.span or 128), "BF16", *slow)
+    assert [out.tobytes() for out in fast] == [out.tobytes() for out in slow]
+    kind.decode(fast, *bits.shape)
+    if not name.endswith("MSE"):
+        check_against_theirs(kind, "BF16", bits)

@@ -47,10 +47,12 @@ def encode_groups(weights: Numbers, bits: int, rounded: bool, mse: bool) -> tupl
 
 
 def decode_groups(packed: NDArray[np.uint8], scales: NDArray[np.uint16], bits: int, columns: int) -> Numbers:
-    """The weights as BF16 numbers, which is what engines compute with."""
+    """The weights as BF16 numbers, which is what engines compute with; a code times its scale may be infinite."""
     codes = packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=2).reshape(len(packed), -1)
     integers = codes[:, :columns].astype(np.float32) - np.float32(1 << (bits - 1))
-    return widen(narrow(integers * widen(scales, "BF16")[:, None], "BF16"), "BF16")
+    with np.errstate(over="ignore"):  # of weights near the end of BF16, whose lowest code is beyond it
+        numbers = integers * widen(scales, "BF16")[:, None]
+    return widen(narrow(numbers, "BF16"), "BF16")
 
 
 def _scales(peak: Numbers, bits: int, clip: float) -> NDArray[np.uint16]:
