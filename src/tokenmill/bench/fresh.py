@@ -30,11 +30,18 @@ TOLD = 500
 
 
 class Fresh:
-    """One process at a time; `stop` ends it from another thread or a signal handler."""
+    """One process at a time; `stop` ends it from another thread or a signal handler, `close` belongs to the end."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
+        # A handler may come while another one runs, so it may take no lock: it writes a byte that a thread waits for.
+        self._heard, self._asked = os.pipe()
+        threading.Thread(target=self._force, name="bench-stop", daemon=True).start()
+
+    def close(self) -> None:
+        """Ends the thread that waits for `stop`."""
+        os.close(self._asked)
 
     def read(self, suite: str, options: dict[str, Any], cell: Cell, repeat: int, folder: Path) -> Reading:
         """Has the cell measured once; a process that dies makes a reading with a fault.
@@ -70,9 +77,16 @@ class Fresh:
         number = signal.SIGKILL if self._is_stopped else signal.SIGTERM
         self._is_stopped = True
         self._end(number)
-        force = threading.Timer(PATIENCE, self._end, [signal.SIGKILL])
-        force.daemon = True
-        force.start()
+        os.write(self._asked, b"x")
+
+    def _force(self) -> None:
+        """Ends by force what is still there a while after the first `stop`."""
+        try:
+            if os.read(self._heard, 1):
+                time.sleep(PATIENCE)
+                self._end(signal.SIGKILL)
+        finally:
+            os.close(self._heard)
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process

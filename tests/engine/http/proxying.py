@@ -6,6 +6,7 @@ import base64
 import socket
 import socketserver
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -69,6 +70,8 @@ class Proxy:
                     server.sendall(_passed_on(head, target, url.path) + rest)
                     self._join(client, server)
         except (OSError, ValueError):
+            with suppress(OSError):  # closing alone tells the client nothing while another thread reads from it
+                client.shutdown(socket.SHUT_RDWR)
             client.close()
 
     def _head(self, client: socket.socket) -> tuple[bytes, bytes]:
