@@ -79,11 +79,21 @@ def _table(rows: Sequence[Row], columns: Sequence[tuple[str, str]], width: int) 
         titles.pop()
         for line in body:
             line.pop()
+    is_tight = (
+        sum(max(map(len, column)) + 3 for column in zip(titles, *map(list.__add__, head, body), strict=True)) > width
+    )
     table = Table(box=box.ASCII2 if is_plain() else box.SIMPLE, padding=(0, 1), pad_edge=False)
     for number, title in enumerate(titles):
         is_name = number < len(factors)
-        least = None if is_name else max(len(line[number - len(factors)]) for line in body)
-        table.add_column(title, justify="left" if is_name else "right", overflow="fold", min_width=least)
+        cells = [line[number] for line in broken] if is_name else [line[number - len(factors)] for line in body]
+        least = max(map(len, [*cells, *title.split()]))
+        table.add_column(
+            title,
+            justify="left" if is_name else "right",
+            overflow="fold",
+            min_width=least,
+            width=least if is_tight and not is_name else None,
+        )
     for left, right in zip(head, body, strict=True):
         table.add_row(*(Text(printable(cell)) for cell in left + right))
     screen = io.StringIO()
