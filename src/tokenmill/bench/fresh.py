@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from resource import struct_rusage
 from tempfile import TemporaryFile
@@ -25,23 +25,19 @@ from tokenmill.resources.process import own_peak
 
 #: Seconds that a process has to tidy up when it is stopped.
 PATIENCE = 1.0
+#: Seconds between two looks at whether it has ended.
+TICK = 0.02
 #: Characters of a process's complaints that are told, the last ones.
 TOLD = 500
 
 
 class Fresh:
-    """One process at a time; `stop` ends it from another thread or a signal handler, `close` belongs to the end."""
+    """One process at a time; `stop` ends it from another thread or a signal handler."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
-        # A handler may come while another one runs, so it may take no lock: it writes a byte that a thread waits for.
-        self._heard, self._asked = os.pipe()
-        threading.Thread(target=self._force, name="bench-stop", daemon=True).start()
-
-    def close(self) -> None:
-        """Ends the thread that waits for `stop`."""
-        os.close(self._asked)
+        self._force_at = inf
 
     def read(self, suite: str, options: dict[str, Any], cell: Cell, repeat: int, folder: Path) -> Reading:
         """Has the cell measured once; a process that dies makes a reading with a fault.
@@ -76,17 +72,8 @@ class Fresh:
         """
         number = signal.SIGKILL if self._is_stopped else signal.SIGTERM
         self._is_stopped = True
+        self._force_at = min(self._force_at, time.monotonic() + PATIENCE)
         self._end(number)
-        os.write(self._asked, b"x")
-
-    def _force(self) -> None:
-        """Ends by force what is still there a while after the first `stop`."""
-        try:
-            if os.read(self._heard, 1):
-                time.sleep(PATIENCE)
-                self._end(signal.SIGKILL)
-        finally:
-            os.close(self._heard)
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process
@@ -107,12 +94,26 @@ class Fresh:
                 with suppress(BrokenPipeError):
                     pipe.write(order)
                     pipe.flush()
-                _, status, used = os.wait4(process.pid, 0)
+                status, used = self._until_ended(process.pid)
                 self._process = None
                 process.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
             told.seek(0)
             return said.read(), told.read(), process.returncode, used
+
+    def _until_ended(self, pid: int) -> tuple[int, struct_rusage]:
+        """How the process ended, and what it used.
+
+        Looks again and again rather than wait in the kernel: a signal that another thread takes doesn't end such a
+        wait, and its handler would run only afterwards.
+        """
+        while True:
+            ended, status, used = os.wait4(pid, os.WNOHANG)
+            if ended:
+                return status, used
+            if time.monotonic() >= self._force_at:
+                self._end(signal.SIGKILL)
+            time.sleep(TICK)
 
 
 def _fault(status: int, told: bytes) -> str:

@@ -67,8 +67,8 @@ def carry_on(folder: SweepFolder, watch: Callable[[Step], None]) -> bool:
             suite.prepare(options, folder.path)
         except OSError as error:
             raise StorageError(f"{folder.path}: can't be written ({error.strerror})") from error
-        stopping = _Stopping()
-        with contextlib.closing(Fresh()) as fresh, stopping.on_signals(fresh.stop):
+        fresh, stopping = Fresh(), _Stopping()
+        with stopping.on_signals(fresh.stop):
             return _take(folder, plan, cells, fresh, stopping, watch)
     finally:
         lock.release()
