@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tokenmill.engine.local.weights import expected_tensors
 from tokenmill.model.config import read_config
 from tokenmill.model.shards import SINGLE
+from tokenmill.model.tensors import expected_tensors
 
 CONTEXT = 64
 CONFIG = {

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cli.tiny_model import CONFIG, write_tiny_model
 from quant.raw import write_model
-from tokenmill.engine.local.weights import expected_tensors
 from tokenmill.model.config import read_config
 from tokenmill.model.shards import SHARDED, SINGLE
+from tokenmill.model.tensors import expected_tensors
 
 
 def write_llama(folder: Path, *, hidden: int = 64, inner: int = 128, layers: int = 2, shards: int = 1) -> Path:

@@ -109,9 +109,9 @@ def _write_weights(folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from tokenmill.engine.local.weights import expected_tensors
     from tokenmill.model.config import read_config
     from tokenmill.model.shards import SINGLE
+    from tokenmill.model.tensors import expected_tensors
 
     source = np.random.default_rng(SEED)
     tensors = {}

@@ -32,7 +32,6 @@ from tokenmill.quant.stream import stream
 from tokenmill.quant.tensor import Weights
 from tokenmill.quant.work import Work
 
-MODES = ("stream", "batch")
 #: Bytes that a run takes beside headers and the buffers of its threads.
 BASE = 8 << 20
 

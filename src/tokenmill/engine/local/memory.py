@@ -11,9 +11,9 @@ import math
 
 from msgspec import Struct
 
-from tokenmill.engine.local.weights import expected_tensors
 from tokenmill.errors import UsageError
 from tokenmill.model.config import ModelConfig
+from tokenmill.model.tensors import expected_tensors
 
 ELEMENT_BYTES = {"bf16": 2, "fp32": 4, "fp64": 8}
 

@@ -1,1 +1,1 @@
-"""Folders of compressed-tensors, in its layout `pack-quantized`, as vLLM and transformers load them."""
+"""Folders of compressed-tensors, in its layout `pack-quantized`, as transformers loads them."""

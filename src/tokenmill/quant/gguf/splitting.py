@@ -26,6 +26,13 @@ _EXPRESSIONS = {
     rf"{_CASED}|{_CAPITALS}|\p{{N}}{_REST_SLASH}": "tekken",
     **{rf"{_CASED}{end}?|{_CAPITALS}{end}?|\p{{N}}{{1,3}}{_REST_SLASH}": "gpt-4o" for end in _ENDINGS},
 }
+
+
+def expression_of(name: str) -> str:
+    """The expression of a rule that has one; where it may be written in two ways, the shorter."""
+    return next(expression for expression, known in _EXPRESSIONS.items() if known == name)
+
+
 #: Rules under which llama.cpp takes a word that is a piece as it is; and the same rule without that, if it has a name.
 _WHOLE_WORDS = {"llama-bpe": "smaug-bpe", "tekken": None}
 #: Rules under which llama.cpp begins every text with the first token unless the file says otherwise.

@@ -18,7 +18,7 @@ from tokenmill.quant.gguf.hyperparameters import (
     rope_factors,
 )
 from tokenmill.quant.gguf.mixes import Mix, Model, kept_types, mix_of, types
-from tokenmill.quant.gguf.names import Expected, expected, plain_name
+from tokenmill.quant.gguf.names import ROPE_FACTORS, Expected, expected, plain_name
 from tokenmill.quant.gguf.tokenizer_files import read_tokenizer
 from tokenmill.quant.gguf.value import Value, uint32
 from tokenmill.quant.gguf.vocabulary import plan_vocabulary
@@ -27,7 +27,6 @@ from tokenmill.quant.layout import Layout, Literal, Options, OutputFile, Place, 
 from tokenmill.quant.tensor import ELEMENTS, Tensor, Weights
 
 #: The name of the factors that positions are divided by, which are no weights of the folder.
-ROPE = "rope_freqs.weight"
 QUANTIZATION_VERSION = 2
 
 
@@ -53,7 +52,7 @@ def plan(weights: Weights, model: Path, options: Options) -> Layout:
     config = read_config(model)
     found, remarks = _find(weights, model, config, mix, options.keep)
     factors = rope_factors(config)
-    entries = [Entry(name=ROPE, kind="F32", shape=(len(factors) // 4,))] if factors else []
+    entries = [Entry(name=ROPE_FACTORS, kind="F32", shape=(len(factors) // 4,))] if factors else []
     entries += [Entry(name=one.expected.name, kind=one.kind, shape=one.shape) for one in found]
     metadata, more = _metadata(model, config, mix, entries)
     planned = plan_file(metadata, entries)

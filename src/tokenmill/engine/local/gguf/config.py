@@ -11,9 +11,9 @@ import struct
 
 from msgspec.structs import replace
 
-from tokenmill.engine.local.gguf.names import ROPE_FACTORS
 from tokenmill.model.config import ModelConfig, RopeScaling, make_config
 from tokenmill.model.files import BadModel
+from tokenmill.quant.gguf.names import ROPE_FACTORS
 from tokenmill.quant.gguf.reader import GgufFile
 from tokenmill.quant.tensor import Tensor
 

@@ -9,21 +9,10 @@ from msgspec import Struct
 
 from tokenmill.model.files import BadModel
 from tokenmill.quant.gguf.metadata import Metadata
+from tokenmill.quant.gguf.splitting import expression_of
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_QWEN35 = _QWEN2.replace(r"]?\p{L}+", r"]?[\p{L}\p{M}]+").replace(r" ?[^\s\p{L}\p{N}]", r" ?[^\s\p{L}\p{M}\p{N}]")
 _DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", r"\p{N}")
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_ENDING = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-_CASED = (rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+", rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*")
-_SLASHED = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_TEKKEN = "|".join(_CASED) + r"|\p{N}" + _SLASHED
-_GPT_4O = "|".join(words + _ENDING for words in _CASED) + r"|\p{N}{1,3}" + _SLASHED
 
 
 class Division(Struct, frozen=True, kw_only=True):
@@ -53,8 +42,8 @@ class Division(Struct, frozen=True, kw_only=True):
 
 
 _GPT2_LIKE = Division(expressions=(_GPT2,))
-_LLAMA3_LIKE = Division(expressions=(_LLAMA3,), ignores_merges=True, begins=True)
-_QWEN2_LIKE = Division(expressions=(_QWEN2,), composed=True)
+_LLAMA3_LIKE = Division(expressions=(expression_of("llama-bpe"),), ignores_merges=True, begins=True)
+_QWEN2_LIKE = Division(expressions=(expression_of("qwen2"),), composed=True)
 _SINGLE_DIGITS = Division(expressions=(r"\p{N}", _GPT2))
 
 DIVISIONS = {
@@ -67,11 +56,11 @@ DIVISIONS = {
     "deepseek-r1-qwen": _QWEN2_LIKE,
     "smollm": _SINGLE_DIGITS,
     "starcoder": _SINGLE_DIGITS,
-    "smaug-bpe": Division(expressions=(_LLAMA3,)),
-    "qwen35": Division(expressions=(_QWEN35,)),
-    "gpt-4o": Division(expressions=(_GPT_4O,)),
+    "smaug-bpe": Division(expressions=(expression_of("llama-bpe"),)),
+    "qwen35": Division(expressions=(expression_of("qwen35"),)),
+    "gpt-4o": Division(expressions=(expression_of("gpt-4o"),)),
     "deepseek-coder": Division(expressions=_DEEPSEEK_CODER),
-    "tekken": Division(expressions=(_TEKKEN,), ignores_merges=True, begins=True),
+    "tekken": Division(expressions=(expression_of("tekken"),), ignores_merges=True, begins=True),
 }
 
 

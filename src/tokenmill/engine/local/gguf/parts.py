@@ -41,8 +41,7 @@ class GgufParts:
         return ChatTemplate(metadata.text(TEMPLATE), f"{self._path}, {TEMPLATE}", special_texts(metadata))
 
     def check_weights(self, config: ModelConfig) -> WeightIndex:
-        permutes = self._file.metadata.text("general.architecture") == "llama"
-        return check_weights(self._file, config, permutes)
+        return check_weights(self._file, config)
 
     def digest(self, index: WeightIndex) -> str:
         return digest(None, index)
