@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tokenmill.clock import Clock
 from tokenmill.driver.acceptance import Acceptance, accept
-from tokenmill.driver.attempt import Meter
+from tokenmill.driver.attempt import Meter, answered
 from tokenmill.engine.local.engine import seed_of
 from tokenmill.engine.local.wire import Piece, Submit
 from tokenmill.errors import EngineError
@@ -62,43 +62,24 @@ class Ledger:
             self.fail(request, error.kind)
             return
         self.answers[request.custom_id] = answer.text
-        self._keep(
-            request,
-            Attempt(
-                row=request.row,
-                lease=0,
-                node=0,
-                session=0,
-                outcome="answered",
-                dispatched=self._dispatched[request.row],
-                finished=now,
-                first_token=answer.first_token,
-                prompt_tokens=answer.prompt_tokens,
-                output_tokens=answer.output_tokens,
-                itl_sum=answer.itl_sum,
-                itl_max=answer.itl_max,
-                chunks=answer.chunks,
-                width_mean=answer.width_mean,
-                width_max=answer.width_max,
-            ),
-        )
+        self._keep(request, answered(self._tried(request, now), answer, now))
 
     def fail(self, request: Request, kind: str) -> None:
         """The request ends without an answer."""
         self.failed[kind] = self.failed.get(kind, 0) + 1
-        now, began = self._clock.now(), self._dispatched[request.row]
-        self._keep(
-            request,
-            Attempt(
-                row=request.row,
-                lease=0,
-                node=0,
-                session=0,
-                outcome="failed",
-                dispatched=began,
-                finished=now,
-                kind=kind,
-            ),
+        self._keep(request, self._tried(request, self._clock.now(), kind))
+
+    def _tried(self, request: Request, now: float, kind: str = "") -> Attempt:
+        """The attempt as it stands if no answer comes of it."""
+        return Attempt(
+            row=request.row,
+            lease=0,
+            node=0,
+            session=0,
+            outcome="failed",
+            dispatched=self._dispatched[request.row],
+            finished=now,
+            kind=kind,
         )
 
     def _keep(self, request: Request, attempt: Attempt) -> None:

@@ -20,7 +20,7 @@ from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.measured_run import reading_from
 from tokenmill.clock import MonotonicClock
 from tokenmill.cluster import EngineFacts, Node
-from tokenmill.driver.attempt import Meter, attempt
+from tokenmill.driver.attempt import Meter, answered, attempt
 from tokenmill.driver.metering import is_here
 from tokenmill.driver.options import Options, Settings, make_engine
 from tokenmill.engine import Engine, StartsProcesses
@@ -134,21 +134,7 @@ class _Table:
             played.faults.append(f"{self._nodes[node].name}: {error.message}")
             return
         played.answers[request.custom_id] = answer.text
-        played.attempts.append(
-            replace(
-                tried,
-                outcome="answered",
-                finished=self._clock.now(),
-                first_token=answer.first_token,
-                prompt_tokens=answer.prompt_tokens,
-                output_tokens=answer.output_tokens,
-                itl_sum=answer.itl_sum,
-                itl_max=answer.itl_max,
-                chunks=answer.chunks,
-                width_mean=answer.width_mean,
-                width_max=answer.width_max,
-            )
-        )
+        played.attempts.append(answered(tried, answer, self._clock.now()))
 
     def _see(self, footprint: Footprint) -> None:
         self._played.footprint = footprint

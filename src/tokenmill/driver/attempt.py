@@ -11,11 +11,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import cast
 
+from msgspec.structs import replace
+
 from tokenmill.clock import Clock
 from tokenmill.engine import Engine
 from tokenmill.engine.http.prompt import estimate
 from tokenmill.errors import EngineError
-from tokenmill.event import NODE_KINDS, Answer, Cancelled, Failed, Finished
+from tokenmill.event import NODE_KINDS, Answer, Attempt, Cancelled, Failed, Finished
 from tokenmill.request import Chunk, Completion, Request, Usage
 
 #: What a request costs that was never sent, or was turned away.
@@ -102,6 +104,23 @@ class Meter:
             width_max=self.width_max,
             rate=end.rate,
         )
+
+
+def answered(tried: Attempt, answer: Answer, finished: float) -> Attempt:
+    """What was tried, ended at `finished` with an answer, and what was measured of it."""
+    return replace(
+        tried,
+        outcome="answered",
+        finished=finished,
+        first_token=answer.first_token,
+        prompt_tokens=answer.prompt_tokens,
+        output_tokens=answer.output_tokens,
+        itl_sum=answer.itl_sum,
+        itl_max=answer.itl_max,
+        chunks=answer.chunks,
+        width_mean=answer.width_mean,
+        width_max=answer.width_max,
+    )
 
 
 def used_by(event: Finished | Failed | Cancelled) -> Usage | None:
