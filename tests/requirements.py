@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tokenmill.testing.slurm import missing_programs
+
 
 def require(name: str) -> None:
     """Skips the test if `name` is missing here; fails it instead if TOKENMILL_REQUIRE lists `name`."""
@@ -43,6 +45,10 @@ def _missing(name: str) -> str | None:
         return None if sys.platform == "linux" else "this behaviour is Linux's"
     if name == "netns":
         return _without_namespaces()
+    if name == "slurm":
+        return _without_slurm()
+    if name == "ray":
+        return None if find_spec("ray") else "Ray isn't in this environment; it has one of its own: make test-ray"
     raise AssertionError(f"nothing is known about a requirement {name!r}")
 
 
@@ -54,6 +60,16 @@ def _without_namespaces() -> str | None:
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     subprocess.run(["ip", "netns", "del", name], capture_output=True)
     return None if made.returncode == 0 else f"no network namespace can be made ({made.stderr.strip()})"
+
+
+def _without_slurm() -> str | None:
+    """Why no cluster can be started here; its processes need a namespace of their own."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a SLURM cluster needs Linux and root"
+    if missing := missing_programs():
+        return f"SLURM is not installed ({', '.join(missing)}); apt-get install slurmctld slurmd slurm-client munge"
+    made = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, text=True)
+    return None if made.returncode == 0 else f"no namespace of processes can be made ({made.stderr.strip()})"
 
 
 def axe_core() -> Path:
