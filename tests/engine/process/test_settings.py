@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from tokenmill.cluster import EngineOptions
-from tokenmill.engine.local.machine import usable_cores
 from tokenmill.engine.local.settings import SLOT_TOKENS, SLOTS, choose_dtype, choose_threads, plan_slots, spare_memory
 from tokenmill.errors import UsageError
 from tokenmill.model.config import ModelConfig
@@ -50,8 +49,8 @@ def test_bf16_is_for_large_models_on_cpus_that_have_it(config: ModelConfig, fast
 
 def test_a_tiny_model_gets_one_thread() -> None:
     """Threads that would only wait for each other aren't started."""
-    assert choose_threads(SMALL) == 1
-    assert choose_threads(LARGE) == usable_cores()
+    assert choose_threads(SMALL, cores=8) == 1
+    assert choose_threads(LARGE, cores=8) == 8
 
 
 def test_the_default_slots_are_what_pays() -> None:

@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
-from tokenmill.engine.local.environment import worker_environment
+from tokenmill.engine.local.machine import Machine
 from tokenmill.engine.local.settings import Plan, make_plan
-from tokenmill.engine.local.supervise import WorkerProcess
+from tokenmill.engine.local.supervise import Hire, Worker, WorkerProcess, hire_child
 from tokenmill.engine.local.wire import (
     Cancel,
     FromWorker,
@@ -30,25 +29,40 @@ from tokenmill.engine.local.wire import (
     Submit,
     WireError,
 )
-from tokenmill.errors import EngineError, TokenmillError
+from tokenmill.errors import EngineError, NodeUnreachable, TokenmillError
 from tokenmill.request import Chunk, Completion, Request, Sampling, Usage
 
 #: Workers that are remembered until somebody asks for them.
 FRESH = 64
+#: Workers in a row that may end while they load before no other is tried.
+LOADS = 3
 
 
 class EngineNotOpened(TokenmillError):
     """The worker couldn't be started or couldn't load."""
 
 
-class LocalEngine:
-    """The engine of one node; `open` after a crash starts a new worker with the same facts."""
+class WorkerLost(NodeUnreachable):
+    """A worker that wasn't started here ended while it loaded; another one may come."""
 
-    def __init__(self, node: Node, options: EngineOptions) -> None:
+
+class LocalEngine:
+    """The engine of one node; `open` after a crash gets a new worker, on the same machine with the same facts.
+
+    `hire` is how a worker is had: by default it is a child process. Where workers come from other machines `elsewhere`
+    stands for those until one has told of its own.
+    """
+
+    def __init__(
+        self, node: Node, options: EngineOptions, hire: Hire = hire_child, elsewhere: Machine | None = None
+    ) -> None:
         self._node = node
         self._options = options
+        self._hire = hire
+        self._elsewhere = elsewhere
+        self._vain = 0
         self._plan: Plan | None = None
-        self._worker: WorkerProcess | None = None
+        self._worker: Worker | None = None
         self._loaded: asyncio.Future[str] | None = None
         self._opening = asyncio.Lock()
         self._cause = "it isn't open"
@@ -67,7 +81,7 @@ class LocalEngine:
         async with self._opening:
             plan = await asyncio.to_thread(self._planned)
             if self._worker is None:
-                await self._start(plan)
+                plan = await self._start(plan)
             return plan.facts
 
     async def probe(self) -> None:
@@ -114,29 +128,42 @@ class LocalEngine:
 
     def _planned(self) -> Plan:
         if self._plan is None:
-            self._plan = make_plan(self._node, self._options)
+            self._plan = make_plan(self._node, self._options, self._elsewhere)
         return self._plan
 
-    async def _start(self, plan: Plan) -> None:
-        """A worker that has loaded, or an error that says why there is none."""
+    async def _start(self, plan: Plan) -> Plan:
+        """What a worker has loaded, or an error that says why there is none."""
         self._loaded = asyncio.get_running_loop().create_future()
         try:
-            worker = await WorkerProcess.start(worker_environment(os.environ, plan.load.threads), self._receive)
+            worker = await self._hire(self._receive, plan.load.threads)
         except OSError as error:
             raise EngineNotOpened(f"node {self._node.name!r}: no worker process can be started ({error})") from error
-        self._fresh.append(worker)
+        if isinstance(worker, WorkerProcess):
+            self._fresh.append(worker)
         try:
-            worker.send(plan.load)
-            await asyncio.wait({self._loaded, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._loaded.done():
-                raise EngineNotOpened(f"node {self._node.name!r}: the worker ended while loading: {await worker.ended}")
-            if fault := self._loaded.result():
-                raise EngineNotOpened(f"node {self._node.name!r}: {fault}")
+            if worker.machine is not None:
+                plan = await asyncio.to_thread(make_plan, self._node, self._options, worker.machine)
+            await self._load(worker, plan)
         except BaseException:
             await worker.stop()
             raise
-        self._worker = worker
+        self._plan, self._worker, self._vain = plan, worker, 0
         worker.ended.add_done_callback(lambda _: self._lost(worker))
+        return plan
+
+    async def _load(self, worker: Worker, plan: Plan) -> None:
+        assert self._loaded is not None
+        worker.send(plan.load)
+        await asyncio.wait({self._loaded, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
+        if self._loaded.done():
+            if fault := self._loaded.result():
+                raise EngineNotOpened(f"node {self._node.name!r}: {fault}")
+            return
+        self._vain += 1
+        told = f"node {self._node.name!r}: the worker ended while loading: {await worker.ended}"
+        if worker.machine is not None and self._vain < LOADS:
+            raise WorkerLost(told)
+        raise EngineNotOpened(told)
 
     def _receive(self, message: FromWorker) -> None:
         match message:
@@ -161,7 +188,7 @@ class LocalEngine:
         if inbox is not None:
             inbox.put_nowait(item)
 
-    def _lost(self, worker: WorkerProcess) -> None:
+    def _lost(self, worker: Worker) -> None:
         """The worker ended by itself; every request in flight fails with the cause."""
         if self._worker is worker and not worker.ended.cancelled():
             self._worker = None

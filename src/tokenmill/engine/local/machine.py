@@ -8,12 +8,28 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import socket
 from pathlib import Path
 
 import psutil
+from msgspec import Struct
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """What a worker may use where it runs: cores, bytes of memory, and whether bfloat16 is quick there."""
+
+    host: str
+    cores: int
+    memory: int
+    fast_bf16: bool
+
+
+def this_machine() -> Machine:
+    """What this process may use."""
+    return Machine(host=socket.gethostname(), cores=usable_cores(), memory=usable_memory(), fast_bf16=has_fast_bf16())
 
 
 def usable_cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:

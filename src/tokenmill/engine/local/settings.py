@@ -5,13 +5,12 @@ Decided once for each engine: a worker that is started again must not find other
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
 from tokenmill.engine.local.folder import ModelFolder, resolve
-from tokenmill.engine.local.machine import has_fast_bf16, usable_cores, usable_memory
+from tokenmill.engine.local.machine import Machine, this_machine
 from tokenmill.engine.local.memory import ELEMENT_BYTES, MemoryPlan, count_weights, plan_memory
 from tokenmill.engine.local.wire import Load
 from tokenmill.errors import UsageError
@@ -41,13 +40,17 @@ class Plan:
     facts: EngineFacts
 
 
-def make_plan(node: Node, options: EngineOptions) -> Plan:
-    """Reads the model's folder and settles everything left open; raises `TokenmillError` for what can't work."""
+def make_plan(node: Node, options: EngineOptions, machine: Machine | None = None) -> Plan:
+    """Reads the model's folder and settles everything left open; raises `TokenmillError` for what can't work.
+
+    `machine` is the one on which the worker runs, None for this one.
+    """
+    machine = machine or this_machine()
     place = f"node {node.name!r}"
     _check(place, options)
     path = resolve(node.target)
     folder = ModelFolder(path)
-    dtype = options.dtype or choose_dtype(folder.config, fast_bf16=has_fast_bf16())
+    dtype = options.dtype or choose_dtype(folder.config, fast_bf16=machine.fast_bf16)
     kv_memory = options.kv_memory
     if kv_memory is None:
         if options.device not in (None, "cpu"):
@@ -55,14 +58,14 @@ def make_plan(node: Node, options: EngineOptions) -> Plan:
                 f"{place}: device {options.device!r} needs its KV memory named, as free memory there isn't known "
                 "before loading; add --kv-memory, such as 8G"
             )
-        kv_memory = spare_memory(place, folder.config, dtype, usable_memory()) // KV_SHARE
+        kv_memory = spare_memory(place, folder.config, dtype, machine.memory) // KV_SHARE
     memory = plan_slots(folder.config, dtype, options, kv_memory)
     load = Load(
         folder=str(path.absolute()),
         digest=folder.digest,
         dtype=dtype,
         device=options.device or "cpu",
-        threads=options.threads or choose_threads(folder.config),
+        threads=options.threads or choose_threads(folder.config, machine.cores),
         slots=memory.slots,
         context=memory.context,
         kv_memory=memory.kv_bytes,
@@ -74,15 +77,15 @@ def make_plan(node: Node, options: EngineOptions) -> Plan:
         look_ahead=memory.slots,
         context=memory.context,
         memory=memory.total_bytes,
-        host=socket.gethostname(),
+        host=machine.host,
         device=load.device,
     )
     return Plan(folder=folder, load=load, facts=facts)
 
 
-def choose_threads(config: ModelConfig) -> int:
-    """All cores that this process may use, but one thread for a tiny model."""
-    return 1 if count_weights(config) <= TINY else usable_cores()
+def choose_threads(config: ModelConfig, cores: int) -> int:
+    """All cores that the worker may use, but one thread for a tiny model."""
+    return 1 if count_weights(config) <= TINY else cores
 
 
 def choose_dtype(config: ModelConfig, *, fast_bf16: bool) -> str:

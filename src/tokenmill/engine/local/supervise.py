@@ -16,8 +16,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
+from tokenmill.engine.local.environment import worker_environment
+from tokenmill.engine.local.machine import Machine
 from tokenmill.engine.local.wire import (
     SOCKET_VARIABLE,
     TOKEN_VARIABLE,
@@ -37,17 +40,50 @@ GRACE = 5.0
 TAIL = 8192
 
 
+class Worker(Protocol):
+    """What an engine needs of its worker, wherever that runs.
+
+    `ended` is done with the cause once nothing more can come. `machine` is what the worker says of where it is, None
+    for this machine.
+    """
+
+    @property
+    def ended(self) -> asyncio.Future[str]: ...
+
+    @property
+    def machine(self) -> Machine | None: ...
+
+    def send(self, message: ToWorker) -> None:
+        """Queues a message; silently dropped if the worker is going, as `ended` will tell. Raises `WireError`."""
+        ...
+
+    async def stop(self) -> None:
+        """Has it go, and waits until it is gone."""
+        ...
+
+
+#: How an engine gets a worker: told what to call with each message, and the threads it will compute with; an
+#: `OSError` or a `TokenmillError` says why there is none.
+Hire = Callable[[Callable[[FromWorker], None], int], Awaitable[Worker]]
+
+
+async def hire_child(receive: Callable[[FromWorker], None], threads: int) -> Worker:
+    """A child process of this one."""
+    return await WorkerProcess.start(worker_environment(os.environ, threads), receive)
+
+
 class WorkerProcess:
     """A running worker; `ended` is done once the process is gone and everything it sent has been received.
 
     `receive` is called in the event loop, for one message after the other.
     """
 
-    def __init__(self, process: Child, link: _Link, output: _OutputTail) -> None:
+    def __init__(self, process: Child, link: _Link, output: OutputTail) -> None:
         self._process = process
         self._link = link
         self._output = output
-        self.ended: asyncio.Task[str] = asyncio.create_task(self._watch(), name=f"worker {process.pid}")
+        self.machine: Machine | None = None
+        self.ended: asyncio.Future[str] = asyncio.create_task(self._watch(), name=f"worker {process.pid}")
 
     @classmethod
     async def start(cls, environment: Mapping[str, str], receive: Callable[[FromWorker], None]) -> WorkerProcess:
@@ -57,7 +93,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
-            output = _OutputTail()
+            output = OutputTail()
             try:
                 process = Child(
                     # -P: what lies in the current directory must not take the place of a module
@@ -120,11 +156,11 @@ class Child:
     A thread waits, as asyncio's own watcher does, but asks for the status only.
     """
 
-    def __init__(self, command: list[str], *, env: Mapping[str, str], inherited: int, output: int) -> None:
+    def __init__(self, command: list[str], *, env: Mapping[str, str], inherited: int | None, output: int) -> None:
         self._process = subprocess.Popen(
             command,
             env=env,
-            pass_fds=(inherited,),
+            pass_fds=() if inherited is None else (inherited,),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -186,7 +222,7 @@ class _Link(asyncio.Protocol):
         self._transport.close()
 
 
-class _OutputTail:
+class OutputTail:
     """The last of what a worker wrote to stdout and stderr; it must be read, or a talkative worker would stall."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from tokenmill.request import Request
 
 #: Changes whenever a message changes its meaning; both ends must have the same.
-PROTOCOL = 1
+PROTOCOL = 2
 #: Bytes of the longest frame either side accepts; a prompt beyond it exceeds any context that could be served.
 MAX_FRAME = 32 * 1024 * 1024
 HEADER = 4
@@ -65,6 +65,14 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     key: int
 
 
+class Beat(Struct, frozen=True, tag="beat"):
+    """Nothing but a sign of life; over TCP both ends send one a second, as a cut link says nothing of itself."""
+
+
+class Leave(Struct, frozen=True, tag="leave"):
+    """The run needs this worker no more; a connection that ends without it was lost."""
+
+
 class Loaded(Struct, frozen=True, tag="loaded"):
     """The worker answers requests from now on."""
 
@@ -101,8 +109,8 @@ class Refused(Struct, frozen=True, tag="refused"):
     message: str
 
 
-ToWorker = Hello | Load | Submit | Cancel
-FromWorker = Loaded | LoadFailed | Stepped | Refused
+ToWorker = Hello | Load | Submit | Cancel | Beat | Leave
+FromWorker = Loaded | LoadFailed | Stepped | Refused | Beat
 _Message = TypeVar("_Message")
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -141,9 +149,13 @@ def _decode(decoder: msgspec.msgpack.Decoder[_Message], body: bytes) -> _Message
 
 
 class Frames:
-    """Cuts a stream of bytes into the bodies of frames, however the bytes were split on the way."""
+    """Cuts a stream of bytes into the bodies of frames, however the bytes were split on the way.
 
-    def __init__(self) -> None:
+    `limit` are the bytes of the longest frame that is taken; it holds from the next frame on where it is changed.
+    """
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self.limit = limit
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -153,8 +165,8 @@ class Frames:
         start = 0
         while len(self._buffer) - start >= HEADER:
             length = int.from_bytes(self._buffer[start : start + HEADER], "big")
-            if length > MAX_FRAME:
-                raise WireError(f"a frame of {length} bytes, the limit is {MAX_FRAME}")
+            if length > self.limit:
+                raise WireError(f"a frame of {length} bytes, the limit is {self.limit}")
             end = start + HEADER + length
             if len(self._buffer) < end:
                 break

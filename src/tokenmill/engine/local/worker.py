@@ -15,20 +15,25 @@ import hmac
 import os
 import queue
 import resource
+import select
 import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from tokenmill.engine.local.wire import (
     PROTOCOL,
     SOCKET_VARIABLE,
     TOKEN_VARIABLE,
+    Beat,
     Cancel,
     Frames,
     FromWorker,
     Hello,
+    Leave,
     Load,
     Loaded,
     LoadFailed,
@@ -47,11 +52,35 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 
 
-class Link:
-    """The worker's end of the socket; messages are read by a thread of its own."""
+#: Seconds between two signs of life over TCP.
+BEAT = 1.0
 
-    def __init__(self, connection: socket.socket) -> None:
+
+def leave_quietly() -> NoReturn:
+    """The end of a worker whose caller is gone: nobody is left to be told."""
+    os._exit(0)
+
+
+class Link:
+    """The worker's end of the socket; messages are read by a thread of its own.
+
+    With `silence` both ends send beats, and so many seconds without any word end the link: the thread sends them, so
+    a main thread that loads for minutes is not taken for dead. `gone` is called, in either thread, when the link ended
+    without a word.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        silence: float | None = None,
+        gone: Callable[[], NoReturn] = leave_quietly,
+    ) -> None:
         self._connection = connection
+        self._silence = silence
+        self._gone = gone
+        self._sending = threading.Lock()
+        self._next_beat = 0.0
         self._inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="reader", daemon=True).start()
 
@@ -70,22 +99,65 @@ class Link:
     def send(self, message: FromWorker) -> None:
         """Waits until the caller has room for it: a worker never runs ahead of a caller that doesn't read."""
         try:
-            self._connection.sendall(encode(message))
+            with self._sending:
+                self._connection.sendall(encode(message))
         except OSError:
-            os._exit(0)
+            self._gone()
 
     def _read(self) -> None:
         frames = Frames()
         try:
-            while data := self._connection.recv(65536):
+            while data := self._received():
                 for body in frames.feed(data):
-                    self._inbox.put(to_worker(body))
+                    self._take(to_worker(body))
             frames.finish()
         except WireError as error:
             leave(f"the caller sent {error}")
-        except ConnectionError:
+        except OSError:
             pass
-        os._exit(0)
+        self._gone()
+
+    def _take(self, message: ToWorker) -> None:
+        match message:
+            case Beat():
+                pass
+            case Leave():
+                os._exit(0)
+            case _:
+                self._inbox.put(message)
+
+    def _received(self) -> bytes:
+        """What came, or nothing if the link ended or the other end was silent for too long.
+
+        Silence is counted in waits and not in time: a worker that was stopped for a while hasn't listened.
+        """
+        if self._silence is None:
+            return self._connection.recv(65536)
+        waits = 0
+        while waits * BEAT < self._silence:
+            is_ready = self._is_ready(select.POLLIN, BEAT)
+            if (now := time.monotonic()) >= self._next_beat:
+                self._next_beat = now + BEAT
+                self.beat()
+            if is_ready:
+                return self._connection.recv(65536)
+            waits += 1
+        os.write(2, f"the driver was silent for {self._silence:g} s\n".encode())
+        return b""
+
+    def beat(self) -> None:
+        """A sign of life, unless something is being sent anyway, or there is no room for it."""
+        if self._sending.acquire(blocking=False):
+            try:
+                if self._is_ready(select.POLLOUT, 0.0):
+                    self._connection.sendall(encode(Beat()))
+            finally:
+                self._sending.release()
+
+    def _is_ready(self, what: int, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._connection, what)
+        return bool(poll.poll(seconds * 1000))
 
 
 def main() -> None:
@@ -155,7 +227,7 @@ def serve(link: Link, session: Session) -> NoReturn:
                         link.send(refused)
                 case Cancel(key=key):
                     session.cancel(key)
-                case Hello() | Load():
+                case _:
                     leave("the caller greeted twice")
         if session.has_work:
             stepped = session.step()
