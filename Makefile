@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINTS = .ci/constraints.txt
+RAY = .cache/ray-venv
 DEMO = build/demo
 
-.PHONY: demo test lint check fix bench bench-long clean
+.PHONY: demo test test-ray lint check fix bench bench-long clean
 
 demo: $(VENV)/.local
 	@mkdir -p $(DEMO)
@@ -14,6 +15,10 @@ demo: $(VENV)/.local
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)
+
+# Ray brings half a gigabyte and versions of its own, so it gets an environment of its own.
+test-ray: $(RAY)/.done
+	$(RAY)/bin/python -m pytest -m ray $(or $(TESTS),tests/launch/ray)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -47,7 +52,7 @@ bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/quantize_fuzz.py
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RAY) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,4 +73,12 @@ $(VENV)/.bench: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) install --constraint $(CONSTRAINTS) --editable ".[dev]"
+	@touch $@
+
+$(RAY)/.done: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --upgrade "pip>=24"
+	$(RAY)/bin/python -m pip install --quiet "$$(grep '^torch==' $(CONSTRAINTS))"
+	$(RAY)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[http,local,ray]" \
+	  hypothesis pytest pytest-timeout
 	@touch $@

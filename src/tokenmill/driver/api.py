@@ -110,7 +110,7 @@ def run(
     Raises:
         TokenmillError: bad input or options; nothing was sent.
     """
-    chosen, settings = _options(rows, model, nodes, on_odd or {}, dict(options))
+    chosen, settings = chosen_options(rows, model, nodes, on_odd or {}, dict(options))
     runs = runs_folder(Path(runs_dir) if runs_dir is not None else None)
     named = runs / run_id if run_id is not None else None
     old = named if resume and named is not None and named.exists() else None
@@ -126,7 +126,7 @@ def run(
     return Answers(_execute(old or folder, settings, watcher, follow, surveyed=old is None))
 
 
-def _options(
+def chosen_options(
     rows: object, model: str | None, nodes: Sequence[str], on_odd: dict[str, str], given: dict[str, Any]
 ) -> tuple[Options, Settings]:
     known = (*SAMPLING, *WORKLOAD, *ANSWERS, *Settings.__struct_fields__)

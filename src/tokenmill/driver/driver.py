@@ -40,7 +40,8 @@ from tokenmill.event import (
     WakeAt,
     Woke,
 )
-from tokenmill.record.writer import Parameters, Writer
+from tokenmill.record.book import Book
+from tokenmill.record.writer import Parameters
 from tokenmill.request import Request
 from tokenmill.schedule import Strategy
 from tokenmill.schedule.fleet import Fleet
@@ -61,7 +62,7 @@ class Source(Protocol):
 
 
 class Driver:
-    """Runs until every row has a final word, or until it is told to stop."""
+    """Runs until every row has a final word, or until it is told to stop; `open_ended`: only when it is told."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class Driver:
         digest: str,
         reach: Reach,
         grace: float,
+        open_ended: bool = False,
     ) -> None:
         self._strategy = strategy
         self._fleet = fleet
@@ -100,6 +102,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._grace: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._open_ended = open_ended
         self._error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._grace_seconds = grace
@@ -116,9 +119,9 @@ class Driver:
             spawn=self._spawn,
             note=self.progress.notes.append,
         )
-        self._writer: Writer
+        self._writer: Book
 
-    async def run(self, open_writer: Callable[[Driver], Writer]) -> None:
+    async def run(self, open_writer: Callable[[Driver], Book]) -> None:
         """Answers all rows. Returns early, with rows unfinished, after `stop`.
 
         Raises:
@@ -135,6 +138,13 @@ class Driver:
             await self._end()
         if self._error is not None:
             raise self._error
+
+    def join(self, rows: Iterable[Arrived]) -> None:
+        """Rows that come while the run goes on."""
+        for arrived in rows:
+            self._unfinished += 1
+            self.progress.rows += 1
+            self._emit(arrived)
 
     def stop(self, grace: float) -> None:
         """Sends nothing more; what is in flight has `grace` seconds to arrive."""
@@ -183,7 +193,9 @@ class Driver:
             await self._signal.wait()
 
     def _is_done(self) -> bool:
-        return not self._flights if self._stopping else self._unfinished == 0
+        if self._stopping:
+            return not self._flights
+        return self._unfinished == 0 and not self._open_ended
 
     def _emit(self, event: Event) -> None:
         self._inbox.append(event)
@@ -236,10 +248,7 @@ class Driver:
         for other in self._flights.of_row(event.row):
             other.is_void = True
             self._losers.append((number, other))
-        for arrived, _ in births:
-            self._unfinished += 1
-            self.progress.rows += 1
-            self._emit(arrived)
+        self.join(arrived for arrived, _ in births)
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:

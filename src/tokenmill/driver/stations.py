@@ -20,7 +20,7 @@ from tokenmill.cluster import EngineFacts
 from tokenmill.driver.station import Phase, Station
 from tokenmill.errors import EngineError, NodeGone, NodeUnreachable, TokenmillError
 from tokenmill.event import Event, NodeLost, NodeUp, Probed
-from tokenmill.record.writer import Writer
+from tokenmill.record.book import Book
 from tokenmill.schedule.fleet import Note
 from tokenmill.schedule.health import State
 
@@ -63,12 +63,12 @@ class Stations:
         self._digest = digest
         self._reach = reach
         self._emit, self._fail, self._spawn, self._note = emit, fail, spawn, note
-        self._writer: Writer
+        self._writer: Book
 
     def __getitem__(self, index: int) -> Station:
         return self._all[index]
 
-    def open_all(self, writer: Writer) -> None:
+    def open_all(self, writer: Book) -> None:
         self._writer = writer
         for station in self._all:
             self._spawn(self._open(station, tries=1))
