@@ -19,6 +19,9 @@ PROTOCOL = 2
 #: Bytes of the longest frame either side accepts; a prompt beyond it exceeds any context that could be served.
 MAX_FRAME = 32 * 1024 * 1024
 HEADER = 4
+#: Who divides a model among ranks: our own engine, or DeepSpeed's AutoTP.
+NATIVE, DEEPSPEED = "native", "deepspeed"
+TP_ENGINES = (NATIVE, DEEPSPEED)
 #: Where a worker finds its end of the socket and the token of its caller.
 SOCKET_VARIABLE = "TOKENMILL_WORKER_SOCKET"
 TOKEN_VARIABLE = "TOKENMILL_WORKER_TOKEN"
@@ -38,7 +41,8 @@ class Hello(Struct, frozen=True, tag="hello"):
 class Load(Struct, frozen=True, tag="load", kw_only=True):
     """Second frame to a worker: what to load, every choice already made, so that a restart is the same again.
 
-    `folder` is a local path, `digest` what it had when the choices were made; `kv_memory` is in bytes.
+    `folder` is a local path, `digest` what it had when the choices were made; `kv_memory` is in bytes. `tp`: ranks that
+    share the model, each with `threads` and `kv_memory` of its own; `tp_engine`: which of `TP_ENGINES` divides it.
     """
 
     folder: str
@@ -49,6 +53,8 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     slots: int
     context: int
     kv_memory: int
+    tp: int = 1
+    tp_engine: str = NATIVE
 
 
 class Submit(Struct, frozen=True, tag="submit"):
