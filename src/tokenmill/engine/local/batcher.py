@@ -46,7 +46,7 @@ class Sequence(Struct):
         return self.slot >= 0 and self.stored == len(self.tokens) - 1 and self.stored > 0
 
 
-class Move(Struct, frozen=True):
+class Move(Struct, frozen=True, array_like=True):
     """Copy the first `length` places of row `source` over row `target`."""
 
     source: int

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from tokenmill.engine.local.batcher import Batcher, Sequence
 from tokenmill.engine.local.cache import Cache
+from tokenmill.engine.local.group import Group
 from tokenmill.engine.local.memory import MemoryPlan, plan_memory
 from tokenmill.engine.local.models import build_model
+from tokenmill.engine.local.order import make_order, pack
 from tokenmill.engine.local.runner import Runner
 from tokenmill.engine.local.sampling import Draw, uniform
+from tokenmill.engine.local.sharding import share_config, share_weights
 from tokenmill.errors import EngineError
 from tokenmill.model.config import ModelConfig
 from tokenmill.request import Sampling
@@ -57,23 +60,23 @@ class Core:
         device: str = "cpu",
         threads: int | None = None,
         context: int | None = None,
+        group: Group | None = None,
     ) -> None:
         """`weights` have the precision `dtype` and lie on `device`; `kv_memory` is in bytes.
 
-        `threads` is set for the whole process.
+        `threads` is set for the whole process. With a `group` this is its lead: `weights` are those of the whole model,
+        of which it takes its share, and the followers compute what it decides.
         """
-        self.plan: MemoryPlan = plan_memory(config, dtype, slots, context, kv_memory)
+        ranks = group.size if group else 1
+        self.plan: MemoryPlan = plan_memory(config, dtype, slots, context, kv_memory, ranks)
         if threads is not None:
             torch.set_num_threads(threads)
+        self._group = group
         self._ends = frozenset(config.eos_ids)
         self._vocab = config.vocab
         self._draws: dict[int, tuple[Sampling, int]] = {}
         self._batcher = Batcher(tokens=self.plan.kv_tokens, slots=self.plan.slots, context=self.plan.context)
-        with torch.inference_mode():
-            model = build_model(config, weights)
-            place = torch.device(device)
-            cache = Cache(config, self.plan.kv_tokens, self._batcher.stride, DTYPES[dtype], place)
-        self._runner = Runner(config, model, cache)
+        self._runner = make_runner(config, weights, self.plan, dtype, device, group)
 
     @property
     def kv_bytes(self) -> int:
@@ -114,7 +117,10 @@ class Core:
         decided = self._batcher.plan()
         if decided is None:
             return Step(0, [])
-        tokens = self._runner.run(decided, self._drawn(decided.producing))
+        order = make_order(decided)
+        if self._group is not None:
+            self._group.tell(pack(order))
+        tokens = self._runner.obey(order, self._drawn(decided.producing))
         results = self._batcher.record(decided, tokens, self._ends)
         outputs = []
         for (sequence, finish), token in zip(results, tokens, strict=True):
@@ -134,3 +140,22 @@ class Core:
                 number = len(sequence.tokens) - sequence.prompt_tokens
                 draws[row] = Draw(sampling.temperature, sampling.top_k, sampling.top_p, uniform(seed, number))
         return draws
+
+
+def make_runner(
+    config: ModelConfig,
+    weights: Iterable[tuple[str, Tensor]],
+    plan: MemoryPlan,
+    dtype: str,
+    device: str,
+    group: Group | None,
+) -> Runner:
+    """A loaded model with the KV memory of `plan`; one rank's share of both in a group."""
+    if group is not None:
+        weights = share_weights(config, weights, group.rank, group.size)
+        config = share_config(config, group.size)
+    stride = Batcher(tokens=plan.kv_tokens, slots=plan.slots, context=plan.context).stride
+    with torch.inference_mode():
+        model = build_model(config, weights, group)
+        cache = Cache(config, plan.kv_tokens, stride, DTYPES[dtype], torch.device(device))
+    return Runner(config, model, cache)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from tokenmill.engine.local.attention import Attention, Band, Batch, PromptPiece, is_sdpa_slow
-from tokenmill.engine.local.batcher import BUCKET, Pass, Piece
+from tokenmill.engine.local.batcher import BUCKET, Pass
 from tokenmill.engine.local.cache import Cache
 from tokenmill.engine.local.models import Model
+from tokenmill.engine.local.order import Order, Prompt, make_order
 from tokenmill.engine.local.sampling import Draw, choose
 from tokenmill.model.config import ModelConfig
 
@@ -31,30 +32,31 @@ class Runner:
         self.device = cache.arena.device
         self.attention = Attention(cache, config.heads, is_sdpa_slow(self.dtype, self.device))
 
-    @torch.inference_mode()
     def run(self, decided: Pass, draws: dict[int, Draw]) -> list[int]:
         """A token for each of `decided.producing`; `draws` are the rows of those that sample."""
-        self.cache.move(decided.moves)
-        if decided.stride != self.cache.stride:
-            self.cache.restride(decided.stride, decided.kept)
-        logits = self.model(self._pack(decided), self.attention)
-        return choose(logits, draws) if decided.producing else []
+        return self.obey(make_order(decided), draws)
 
-    def _pack(self, decided: Pass) -> Batch:
-        decoding = decided.decoding
-        rows = len(decoding)
-        tokens = [sequence.tokens[-1] for sequence in decoding]
-        positions = [sequence.stored for sequence in decoding]
+    @torch.inference_mode()
+    def obey(self, order: Order, draws: dict[int, Draw]) -> list[int]:
+        """A token for each row that the order makes one for, on the rank that has the logits; none on the others."""
+        self.cache.move(order.moves)
+        if order.stride != self.cache.stride:
+            self.cache.restride(order.stride, order.kept)
+        logits = self.model(self._pack(order), self.attention)
+        return choose(logits, draws) if len(logits) else []
+
+    def _pack(self, order: Order) -> Batch:
+        rows = len(order.tokens)
+        tokens, positions = list(order.tokens), list(order.positions)
         slots = list(range(rows))
         last = list(range(rows))
         pieces = []
-        for piece in decided.pieces:
-            start, end = piece.sequence.stored, piece.sequence.stored + piece.count
-            pieces.append(self._prompt_piece(piece, len(tokens)))
-            tokens += piece.sequence.tokens[start:end]
-            positions += range(start, end)
-            slots += [piece.sequence.slot] * piece.count
-            if piece.completes:
+        for prompt in order.prompts:
+            pieces.append(self._prompt_piece(prompt, len(tokens)))
+            tokens += prompt.tokens
+            positions += range(prompt.start, prompt.start + len(prompt.tokens))
+            slots += [prompt.slot] * len(prompt.tokens)
+            if prompt.completes:
                 last.append(len(tokens) - 1)
         padding = -len(tokens) % PADDING if pieces else 0
         where = self._ints(positions + [0] * padding)
@@ -63,7 +65,7 @@ class Runner:
             positions=where,
             padding=padding,
             addresses=self.cache.addresses(self._ints(slots), where[: len(slots)]),
-            bands=[self._band(band, where) for band in split_rows(positions[:rows], decided.stride)],
+            bands=[self._band(band, where) for band in split_rows(order.positions, order.stride)],
             pieces=pieces,
             last=self._ints(last),
         )
@@ -72,11 +74,12 @@ class Runner:
         first, last, reach = rows
         return Band(first, last, reach, self._hide(positions[first:last, None], reach)[:, None, None])
 
-    def _prompt_piece(self, piece: Piece, first: int) -> PromptPiece:
-        start, end = piece.sequence.stored, piece.sequence.stored + piece.count
+    def _prompt_piece(self, prompt: Prompt, first: int) -> PromptPiece:
+        start, count = prompt.start, len(prompt.tokens)
+        end = start + count
         plain = start == 0 and (self.window is None or end <= self.window)
         mask = None if plain else self._hide(torch.arange(start, end, device=self.device)[:, None], end)
-        return PromptPiece(piece.sequence.slot, first, piece.count, end, mask)
+        return PromptPiece(prompt.slot, first, count, end, mask)
 
     def _hide(self, positions: Tensor, reach: int) -> Tensor:
         """0 for the places that tokens at `positions [n, 1]` may see, minus infinity for others; `[n, reach]`."""

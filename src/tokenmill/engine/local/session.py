@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import torch
 
+from tokenmill.engine.local.agreement import agree
 from tokenmill.engine.local.core import DTYPES, Core
 from tokenmill.engine.local.folder import ModelFolder
+from tokenmill.engine.local.group import Group
+from tokenmill.engine.local.sharding import check_size
 from tokenmill.engine.local.stream import AnswerStream
 from tokenmill.engine.local.weights import load_weights
 from tokenmill.engine.local.wire import Load, Refused, Stepped, Submit
@@ -71,13 +75,33 @@ class Session:
         return Stepped(step.width, tuple(pieces))
 
 
-def load_session(load: Load) -> Session:
-    """Loads the model; refuses one that isn't the one the caller looked at."""
+def load_session(load: Load, group: Group | None = None) -> Session:
+    """Loads the model, in a group on all of its ranks; refuses one that isn't the one the caller looked at."""
+    if load.tp != (group.size if group else 1):
+        raise UsageError(
+            f"tp {load.tp} was asked of a worker with {group.size if group else 1} ranks; "
+            "start the workers and the run with the same --tp"
+        )
+    if group is None:
+        return _open_session(load, check_load(load), None)
+    group.tell(msgspec.msgpack.encode(load))
+    folder = agree(group, lambda: check_load(load))
+    group.connect(load.device)
+    return agree(group, lambda: _open_session(load, folder, group))
+
+
+def check_load(load: Load) -> ModelFolder:
+    """The model, if it is the one that was looked at and what is asked can be done here."""
     folder = ModelFolder(Path(load.folder))
     if folder.digest != load.digest:
         raise UsageError(f"{load.folder} has changed since it was looked at; start again to use what is there now")
     if not is_available(load.device):
         raise UsageError(f"device {load.device!r} isn't there, or this build of torch can't use it; use --device cpu")
+    check_size(folder.config, load.tp)
+    return folder
+
+
+def _open_session(load: Load, folder: ModelFolder, group: Group | None) -> Session:
     _ = folder.tokenizer, folder.template  # what can't be read must fail here, not with the first request
     core = Core(
         folder.config,
@@ -88,6 +112,7 @@ def load_session(load: Load) -> Session:
         device=load.device,
         threads=load.threads,
         context=load.context,
+        group=group,
     )
     return Session(folder, core, os.environ.get(ABORT_VARIABLE, ""))
 

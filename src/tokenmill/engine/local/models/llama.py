@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from tokenmill.engine.local.attention import Attention, Batch
 from tokenmill.engine.local.linear import ACTIVATIONS, make_linear
+from tokenmill.engine.local.models.linears import Ranks, make_head, make_summed
 from tokenmill.engine.local.models.weights import Weights
 from tokenmill.model.config import ModelConfig, RopeScaling
 
@@ -21,12 +22,12 @@ from tokenmill.model.config import ModelConfig, RopeScaling
 class Llama:
     """A token table, layers, a last norm and the output head."""
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, ranks: Ranks | None) -> None:
         self.eps = config.norm_eps
         self.tokens = weights.take("embed_tokens.weight")
-        self.layers = [Layer(config, weights, number) for number in range(config.layers)]
+        self.layers = [Layer(config, weights, ranks, number) for number in range(config.layers)]
         self.norm = weights.take("norm.weight")
-        self.head = make_linear(self.tokens if config.tied else weights.take("lm_head.weight"))
+        self.head = make_head(weights.take_head(self.tokens if config.tied else None, ranks), config.vocab, ranks)
         self.frequencies = rope_frequencies(config).to(self.tokens.device)
 
     def __call__(self, batch: Batch, attention: Attention) -> Tensor:
@@ -49,7 +50,7 @@ class Llama:
 class Layer:
     """Attention and MLP, each over a norm and added to the stream; linears over the same input are one."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, number: int) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, ranks: Ranks | None, number: int) -> None:
         self.number = number
         self.config = config
         prefix = f"layers.{number}."
@@ -61,9 +62,8 @@ class Layer:
             weights.join([name + ".weight" for name in inputs]),
             weights.join_if(config.attention_bias, [name + ".bias" for name in inputs]),
         )
-        self.output = make_linear(
-            weights.take(attention + "o_proj.weight"), weights.take_if(config.output_bias, attention + "o_proj.bias")
-        )
+        output_bias = weights.take_if(config.output_bias, attention + "o_proj.bias")
+        self.output = make_summed(weights.take(attention + "o_proj.weight"), output_bias, ranks)
         self.head_norm = _head_norm(config, weights, attention) if config.qk_norm else None
         self.mlp_norm = weights.take(prefix + "post_attention_layernorm.weight")
         self.gate_up = make_linear(
@@ -71,9 +71,8 @@ class Layer:
             weights.join_if(config.mlp_bias, [name + ".bias" for name in gates]),
         )
         self.activate = ACTIVATIONS[config.activation]
-        self.down = make_linear(
-            weights.take(mlp + "down_proj.weight"), weights.take_if(config.mlp_bias, mlp + "down_proj.bias")
-        )
+        down_bias = weights.take_if(config.mlp_bias, mlp + "down_proj.bias")
+        self.down = make_summed(weights.take(mlp + "down_proj.weight"), down_bias, ranks)
 
     def __call__(self, x: Tensor, batch: Batch, attention: Attention, rotation: tuple[Tensor, Tensor]) -> Tensor:
         config = self.config
