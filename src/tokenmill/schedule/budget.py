@@ -42,6 +42,8 @@ class Spent(Struct):
 class Budgeted:
     """Stops the run before `inner` spends more than the budget; `spent` is what earlier sessions did."""
 
+    heeds_progress = None  # it is the inner strategy's
+
     def __init__(self, inner: Strategy, budget: Budget, spent: Spent) -> None:
         self.inner = inner
         self._budget = budget

@@ -80,6 +80,8 @@ class Fleet:
     `notes` are the changes of state that the last event caused.
     """
 
+    heeds_progress = None  # it is the inner strategy's
+
     def __init__(
         self, inner: Strategy, policy: NodePolicy | None = None, *, seed: int = 0, names: Sequence[str] = ()
     ) -> None:
@@ -89,6 +91,7 @@ class Fleet:
         self._random = Random(f"nodes of {seed}")
         self._names = tuple(names)
         self._nodes = {node: Health(node, self._policy, self._random) for node in range(len(names))}
+        self._resting: dict[int, Health] = {}  # nodes that may have a moment at which they are tried again
         self._flights: dict[tuple[int, int], _Flight] = {}  # by row and node
         self._ended_leases: dict[int, dict[int, int]] = {}  # of rows that failed and aren't final
         self._given_back: dict[int, int] = {}
@@ -151,7 +154,7 @@ class Fleet:
 
     def _arm(self) -> None:
         """Asks to be woken for the node that is tried again next."""
-        due = min((health.due for health in self._nodes.values() if health.due is not None), default=None)
+        due = min((health.due for health in self._resting.values() if health.due is not None), default=None)
         if due is not None:
             self._actions += self._alarm.set(due)
 
@@ -247,6 +250,7 @@ class Fleet:
         if health.is_open and not health.is_out:
             is_last = not any(other.takes for other in self._nodes.values() if other is not health)
             health.rest(self._now, event.retry_after, is_last=is_last)
+            self._resting[health.node] = health
         if was_shown:
             self._show(health)
         self._note(health, f"{event.kind}: {event.message}" if event.message else event.kind)
@@ -279,12 +283,15 @@ class Fleet:
             self._stop_if_none_is_left()
             return
         health.rest(self._now, event.retry_after, is_last=False)
+        self._resting[health.node] = health
         if is_other:
             self._note(health, health.message)
 
     def _woke(self, time: float) -> None:
         self._alarm.rang(time)
-        for health in self._nodes.values():
+        for _, health in sorted(self._resting.items()):
+            if health.due is None:
+                del self._resting[health.node]
             if health.due is None or health.due > time + SLACK:
                 continue
             health.due = None

@@ -109,6 +109,8 @@ class Paces:
 class Hedged:
     """Gives stragglers a second attempt; see the module for its rules."""
 
+    heeds_progress = None  # it is the inner strategy's
+
     def __init__(self, inner: Strategy, policy: HedgePolicy | None = None) -> None:
         self.inner = inner
         self._policy = policy or HedgePolicy()

@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 
 from msgspec import Struct, field
 
+from tokenmill.event import Attempt
 from tokenmill.schedule.curve import Curve
 
 
@@ -37,7 +38,7 @@ class SimNode(Struct, frozen=True, kw_only=True):
     priority: int = 0
     gpu: bool = False
 
-    def work(self, tokens: int) -> float:
+    def work(self, tokens: float) -> float:
         """Seconds until so many tokens are there, when nothing else runs."""
         return self.overhead + tokens / self.speed
 
@@ -45,6 +46,7 @@ class SimNode(Struct, frozen=True, kw_only=True):
 class Flight(Struct, eq=False):
     """An attempt on its way; `started` is None while it waits inside the node.
 
+    `mark`: the tokens at which its progress is told next, infinity if nobody wants to know.
     It ends with the failure `kind`, or an answer if that is empty, once the clock of work has gone on by `span`.
     """
 
@@ -59,7 +61,7 @@ class Flight(Struct, eq=False):
     first_token: float | None = None
     number: int = 0  # among those that started there
     begun: float = 0.0
-    mark: int = 1
+    mark: float = 1
     is_live: bool = True
 
     def due(self) -> float:
@@ -69,6 +71,21 @@ class Flight(Struct, eq=False):
     @property
     def is_ending(self) -> bool:
         return self.host.facts.work(self.mark) > self.span
+
+    def as_attempt(self, now: float, outcome: str, tokens: int, kind: str) -> Attempt:
+        """As the record would keep it."""
+        return Attempt(
+            row=self.row,
+            lease=self.lease,
+            node=self.host.number,
+            session=0,
+            outcome=outcome,
+            dispatched=self.dispatched,
+            finished=now,
+            first_token=self.first_token,
+            output_tokens=tokens,
+            kind=kind,
+        )
 
 
 class Device(Struct, eq=False):

@@ -21,6 +21,8 @@ class SimRow(Struct, frozen=True, kw_only=True):
 class Simulated(Struct, frozen=True, kw_only=True):
     """What came of it: `attempts` in the order of their ends, `log` only if asked for.
 
+    `attempted`: how many attempts there were, kept or not. `delivered`: events that the strategy was told.
+
     `makespan`: the moment of the last answer or final failure, seconds from 0. `stopped`: why the strategy ended the
     run. `wakes`: the most wake-ups that were asked for at the same time. `notes`: what a `Fleet` said of its nodes.
     """
@@ -30,6 +32,8 @@ class Simulated(Struct, frozen=True, kw_only=True):
     wakes: int
     notes: list[Note]
     attempts: list[Attempt]
+    attempted: int
+    delivered: int
     set_aside: dict[int, SetAside]
     unfinished: int
     log: list[tuple[Event, list[Action]]]

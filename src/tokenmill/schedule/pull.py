@@ -67,6 +67,8 @@ class Pull:
     whichever node is free first.
     """
 
+    heeds_progress = False
+
     def __init__(self, order: Order, rank: Callable[[NodeUp], int] = by_load, *, by_pace: bool = True) -> None:
         self._waiting = order
         self._rank = rank
@@ -75,6 +77,8 @@ class Pull:
         self._running: dict[int, tuple[int, _Station, float]] = {}  # with the time of its dispatch
         self._open: list[tuple[_Turn, int]] = []  # (turn, node); void when the node's turn is another by now
         self._kept_back = 0
+        self._slots: dict[int, int] = {}  # of the nodes that have any
+        self._all_slots = 0
         self._returning: dict[int, Arrived] = {}  # rows that arrived again before their attempt has ended
 
     def on_event(self, event: Event, /) -> list[Action]:
@@ -97,7 +101,7 @@ class Pull:
                 self._resize(event)
             case NodeLost(node=node):
                 self._stations.pop(node, None)
-                self._keep_back()
+                self._keep_back(node, 0)
         return self._fill(event.time) if self._open and self._waiting else []
 
     def _free(self, row: int, end: Finished | None = None) -> None:
@@ -115,13 +119,15 @@ class Pull:
         station = self._stations[event.node]
         station.resize(event.slots, event.look_ahead)
         self._list(event.node, station)
-        self._keep_back()
+        self._keep_back(event.node, station.slots)
 
-    def _keep_back(self) -> None:
-        slots = {node: here.slots for node, here in self._stations.items() if here.slots}
-        total = sum(slots.values())
-        self._kept_back = total if len(slots) > 1 else 0
-        self._waiting.spread(total, slots)
+    def _keep_back(self, node: int, slots: int) -> None:
+        """A node has so many slots now. It is counted alone: with thousands of nodes, all of them come up at once."""
+        self._all_slots += slots - self._slots.pop(node, 0)
+        if slots:
+            self._slots[node] = slots
+        self._kept_back = self._all_slots if len(self._slots) > 1 else 0
+        self._waiting.spread(self._all_slots, self._slots)
 
     def _list(self, node: int, station: _Station) -> None:
         heappush(self._open, (station.turn, node))

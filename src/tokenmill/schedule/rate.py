@@ -110,6 +110,8 @@ class _Node:
 class Rated:
     """Keeps every node within its rate limits; `limits` holds for each node that says nothing else."""
 
+    heeds_progress = None  # it is the inner strategy's
+
     def __init__(self, inner: Strategy, limits: RateLimits) -> None:
         self.inner = inner
         self._limits = limits

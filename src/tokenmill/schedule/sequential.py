@@ -13,6 +13,8 @@ class Sequential:
     can't make it two.
     """
 
+    heeds_progress = False
+
     def __init__(self, order: Order) -> None:
         self._waiting = order
         self._waiting.spread(1)

@@ -42,7 +42,8 @@ from tokenmill.schedule.faults import Faults, Mishap, Outage, Script, Spell
 from tokenmill.schedule.fleet import Fleet, Note
 from tokenmill.schedule.host import Device, Flight, Host, SimNode, make_hosts
 from tokenmill.schedule.outcome import SimRow, Simulated
-from tokenmill.schedule.strategy import Strategy
+from tokenmill.schedule.roll import Roll
+from tokenmill.schedule.strategy import Strategy, heeds_progress
 
 __all__ = ["Faults", "Mishap", "Outage", "SimNode", "SimRow", "Simulated", "Spell", "simulate"]
 
@@ -56,15 +57,19 @@ def simulate(
     keep_log: bool = False,
     until: float = inf,
     legs: int = 1,
+    keep_attempts: bool = True,
 ) -> Simulated:
     """Runs until nothing more can happen, or so many seconds; rows without a node to run on stay unfinished.
 
-    `legs`: attempts of a row at the same time, on different nodes; the first answer ends the others.
+    `legs`: attempts of a row at the same time, on different nodes; the first answer ends the others. Without
+    `keep_attempts` they are only counted, rows are read as they arrive (so they must come in that order), and progress
+    is told to no strategy that doesn't heed it: ten million rows then take some hundred megabytes.
     """
-    simulation = _Simulation(strategy, nodes, faults or Faults(), keep_log, legs)
-    for row in rows:
-        simulation.rows[row.row] = row
-        simulation.at(row.arrives, simulation.arrive, row)
+    roll = Roll(sorted(rows, key=lambda row: row.arrives) if keep_attempts else rows)
+    simulation = _Simulation(strategy, nodes, faults or Faults(), roll, legs)
+    simulation.keeps_log, simulation.keeps_attempts = keep_log, keep_attempts
+    simulation.first_mark = 1 if keep_attempts or heeds_progress(strategy) else inf
+    simulation.await_arrival()
     for outage in simulation.faults.outages:
         simulation.at(outage.down, simulation.outage_begins, outage.node)
         if outage.up is not None:
@@ -82,8 +87,10 @@ def simulate(
         wakes=simulation.most_wakes,
         notes=simulation.notes,
         attempts=simulation.attempts,
+        attempted=simulation.attempted,
+        delivered=simulation.delivered,
         set_aside=simulation.set_aside,
-        unfinished=simulation.unfinished,
+        unfinished=roll.count_unfinished(),
         log=simulation.log,
     )
 
@@ -91,17 +98,17 @@ def simulate(
 class _Simulation:
     """Virtual time: a heap of what will be called when, in the order of asking among equals."""
 
-    def __init__(self, strategy: Strategy, nodes: Sequence[SimNode], faults: Faults, keep_log: bool, legs: int) -> None:
+    def __init__(self, strategy: Strategy, nodes: Sequence[SimNode], faults: Faults, roll: Roll, legs: int) -> None:
         self.strategy = strategy
         self.faults = faults
         self.script = Script(faults)
         self.hosts = make_hosts(nodes)
-        self.rows: dict[int, SimRow] = {}
+        self.roll = roll
         self.flights: dict[int, dict[int, Flight]] = {}  # by row and node
-        self.leases: dict[int, int] = {}
-        self.answered: set[int] = set()
+        self.leases: dict[int, int] = {}  # of rows that were sent and aren't final
         self.set_aside: dict[int, SetAside] = {}
         self.attempts: list[Attempt] = []
+        self.attempted = self.delivered = 0
         self.log: list[tuple[Event, list[Action]]] = []
         self.now = 0.0
         self.last_end = 0.0
@@ -110,7 +117,9 @@ class _Simulation:
         self.notes: list[Note] = []
         self._wakes = 0
         self._probed: set[int] = set()
-        self._keep_log = keep_log
+        self.keeps_log = self.keeps_attempts = False
+        self.first_mark: float = 1
+        self._answers: dict[int, Answer] = {}  # by tokens: all that is told of an answer
         self._legs = legs
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._numbers = count()
@@ -123,15 +132,12 @@ class _Simulation:
             self.now, _, call, given = heappop(self._agenda)
             call(*given)
 
-    @property
-    def unfinished(self) -> int:
-        return len(self.rows) - len(self.answered) - len(self.set_aside)
-
     def deliver(self, event: Event) -> None:
+        self.delivered += 1
         actions = self.strategy.on_event(event)
         if isinstance(self.strategy, Fleet):
             self.notes += self.strategy.notes
-        if self._keep_log:
+        if self.keeps_log:
             self.log.append((event, actions))
         for action in actions:
             match action:
@@ -145,16 +151,18 @@ class _Simulation:
                     self.stopped = self.stopped or reason
                 case SetAside(row=row):
                     assert row not in self.flights, f"row {row} was set aside in flight"
-                    assert row not in self.answered, f"row {row} was set aside after its answer"
-                    assert row not in self.set_aside, f"row {row} was set aside twice"
+                    assert not self.roll.is_answered(row), f"row {row} was set aside after its answer"
+                    assert not self.roll.is_set_aside(row), f"row {row} was set aside twice"
                     self.set_aside[row] = action
+                    self.roll.set_aside(row)
+                    self.leases.pop(row, None)
                     self.last_end = self.now
                 case Cancel(row=row):
                     self._cancel_all(row)
 
     @property
     def _is_over(self) -> bool:
-        return self.stopped is not None or not self.unfinished
+        return self.stopped is not None or self.roll.is_over
 
     def _wake_at(self, time: float) -> None:
         if not self._is_over:
@@ -166,8 +174,16 @@ class _Simulation:
         self._wakes -= 1
         self.deliver(Woke(self.now))
 
-    def arrive(self, row: SimRow) -> None:
-        self.deliver(Arrived(self.now, row.row, row.tokens if row.length is None else row.length, row.group))
+    def await_arrival(self) -> None:
+        """Rows come before all else of their moment: the driver announces those it knows before the nodes."""
+        if self.roll.next_arrival < inf:
+            heappush(self._agenda, (self.roll.next_arrival, -1, self.arrive, ()))
+
+    def arrive(self) -> None:
+        for row in self.roll.arrivals(self.now):
+            length = row.tokens if row.length is None else row.length
+            self.deliver(Arrived(self.now, row.row, length, row.group))
+        self.await_arrival()
 
     # Nodes
 
@@ -215,7 +231,7 @@ class _Simulation:
         if flight.is_ending:
             self.end(flight, flight.kind)
         else:
-            tokens = flight.mark
+            tokens = int(flight.mark)
             host.go_on(flight)
             self._tell_progress(flight, tokens)
         self._watch(host.device)
@@ -270,8 +286,8 @@ class _Simulation:
         legs = self.flights.get(row, {})
         assert len(legs) < self._legs, f"row {row} has {len(legs) + 1} live attempts"
         assert host.number not in legs, f"row {row} has 2 live attempts on node {host.number}"
-        assert row not in self.answered, f"row {row} was sent again after its answer"
-        assert row not in self.set_aside, f"row {row} was sent after it was set aside"
+        assert not self.roll.is_answered(row), f"row {row} was sent again after its answer"
+        assert not self.roll.is_set_aside(row), f"row {row} was sent after it was set aside"
         assert len(host.flights) < host.facts.slots + host.facts.look_ahead, f"node {host.number} is overfull"
         if isinstance(self.strategy, Fleet):
             assert len(host.flights) < self.strategy.room(host.number), f"node {host.number} is to rest"
@@ -297,11 +313,11 @@ class _Simulation:
             self._watch(flight.host.device)
 
     def _make_flight(self, row: int, lease: int, host: Host) -> Flight:
-        span = host.facts.work(self.rows[row].tokens)
+        span = host.facts.work(self.roll.tokens(row))
         mishap = self.script.mishap(row, lease)
         if mishap is None:
-            return Flight(row, lease, self.now, host, span)
-        return Flight(row, lease, self.now, host, span * mishap.part, mishap.kind, mishap.late)
+            return Flight(row, lease, self.now, host, span, mark=self.first_mark)
+        return Flight(row, lease, self.now, host, span * mishap.part, mishap.kind, mishap.late, mark=self.first_mark)
 
     def _doom(self, flight: Flight, spell: Spell) -> None:
         """The attempt will end as the spell says; what it would have been doesn't happen."""
@@ -314,7 +330,7 @@ class _Simulation:
             return
         if flight.late is not None:
             self.at(self.now + flight.late, self.answer_late, flight)
-        if flight.row in self.answered:
+        if self.roll.is_answered(flight.row):
             self.cancel(flight)
             return
         if kind == "crash":
@@ -325,7 +341,7 @@ class _Simulation:
             self._fail(flight, kind, retry_after)
         else:
             self._note(flight, "answered")
-            self.answered.add(flight.row)
+            self.roll.answer(flight.row)
             self.last_end = self.now
             self._cancel_all(flight.row)
             self.deliver(self._finished(flight))
@@ -352,7 +368,7 @@ class _Simulation:
         self._watch(flight.host.device)
 
     def _fail(self, flight: Flight, kind: str, retry_after: float | None = None) -> None:
-        if flight.row in self.answered:
+        if self.roll.is_answered(flight.row):
             self._give_up(flight)
             return
         self._note(flight, "failed", kind)
@@ -360,27 +376,23 @@ class _Simulation:
         self.deliver(Failed(self.now, flight.row, node, lease, kind, retry_after=retry_after))
 
     def _finished(self, flight: Flight) -> Finished:
-        tokens = self.rows[flight.row].tokens
-        answer = Answer(text="", finish_reason="stop", prompt_tokens=0, output_tokens=tokens)
+        tokens = self.roll.tokens(flight.row)
+        answer = self._answers.get(tokens)
+        if answer is None:
+            answer = Answer(text="", finish_reason="stop", prompt_tokens=0, output_tokens=tokens)
+            self._answers[tokens] = answer
         return Finished(self.now, flight.row, flight.host.number, flight.lease, answer)
 
     def _note(self, flight: Flight, outcome: str, kind: str = "") -> None:
         """Closes the flight and keeps it as the record would."""
-        del self.flights[flight.row][flight.host.number]
-        if not self.flights[flight.row]:
+        legs = self.flights[flight.row]
+        del legs[flight.host.number]
+        if not legs:
             del self.flights[flight.row]
+            if outcome == "answered" or self.roll.is_answered(flight.row):
+                del self.leases[flight.row]
         flight.host.flights.pop(flight.row, None)
-        self.attempts.append(
-            Attempt(
-                row=flight.row,
-                lease=flight.lease,
-                node=flight.host.number,
-                session=0,
-                outcome=outcome,
-                dispatched=flight.dispatched,
-                finished=self.now,
-                first_token=flight.first_token,
-                output_tokens=self.rows[flight.row].tokens if outcome == "answered" else 0,
-                kind=kind,
-            )
-        )
+        self.attempted += 1
+        if self.keeps_attempts:
+            tokens = self.roll.tokens(flight.row) if outcome == "answered" else 0
+            self.attempts.append(flight.as_attempt(self.now, outcome, tokens, kind))

@@ -16,6 +16,8 @@ class Static:
     makespan, as the sum of each worker is fixed.
     """
 
+    heeds_progress = False
+
     def __init__(self, rank: Callable[[int, float], int], expect: int | None = None) -> None:
         self._rank = rank
         self._crew = Crew(expect)

@@ -19,6 +19,8 @@ class Stealing:
     workers and in the rows that move, and the ends of rows on a node with fewer slots than before.
     """
 
+    heeds_progress = False
+
     def __init__(self, rank: Callable[[int, float], int]) -> None:
         self._rank = rank
         self._crew = Crew()

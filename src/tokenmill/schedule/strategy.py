@@ -23,7 +23,14 @@ class Strategy(Protocol):
     - `Resized` changes that number. More places are filled at once; with fewer, what runs goes on and nothing is sent
       until enough has ended. A node with 0 slots gets nothing, and rows that merely waited for it go elsewhere. The
       event means nothing for a node that isn't up.
-    - `FirstToken` and `Paced` tell how an attempt gets on; most strategies need neither.
+    - `FirstToken` and `Paced` tell how an attempt gets on; most strategies need neither, and say so by a class
+      attribute `heeds_progress` that is false, or None if it depends on the strategy `inner`.
     """
 
     def on_event(self, event: Event, /) -> list[Action]: ...
+
+
+def heeds_progress(strategy: object) -> bool:
+    """Whether it does anything with `FirstToken` and `Paced`; one that doesn't say is taken to."""
+    heeds: bool | None = getattr(strategy, "heeds_progress", True)
+    return heeds_progress(getattr(strategy, "inner", None)) if heeds is None else heeds

@@ -87,6 +87,8 @@ class _Ward:
 class Supervisor:
     """Owns failure policy for the strategy `inner`; see the module for its rules."""
 
+    heeds_progress = None  # it is the inner strategy's
+
     def __init__(self, inner: Strategy, policy: RetryPolicy | None = None, seed: int = 0) -> None:
         self.inner = inner
         self._policy = policy or RetryPolicy()
@@ -100,6 +102,7 @@ class Supervisor:
         self._deadlines: list[tuple[float, int]] = []  # due, node whose suspects move
         self._orphans: deque[int] = deque()  # suspects without a node
         self._alarm = Alarm()
+        self._slots = 0  # of all wards
         self._actions: list[Action] = []
 
     def on_event(self, event: Event, /) -> list[Action]:
@@ -233,7 +236,8 @@ class Supervisor:
             ward.suspects.extend(earlier.suspects)
         ward.suspects.extend(self._orphans)
         self._orphans.clear()
-        self._purse.widen(sum(each.slots for each in self._wards.values()))
+        self._slots += ward.slots - (earlier.slots if earlier is not None else 0)
+        self._purse.widen(self._slots)
         self._settle(ward, event.time)
 
     def _resized(self, event: Resized) -> None:
@@ -241,6 +245,7 @@ class Supervisor:
         ward = self._wards.get(event.node)
         if ward is None or ward.state == DOWN:
             return
+        self._slots += event.slots - ward.slots
         ward.slots, ward.look_ahead = event.slots, event.look_ahead
         if ward.slots and self._orphans:
             self._rehome(event.time)
