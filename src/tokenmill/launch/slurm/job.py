@@ -1,0 +1,138 @@
+"""The job that works on a run: submitted, noted in the run's folder, and known from one look to the next."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from tokenmill.errors import UsageError
+from tokenmill.launch.slurm import commands
+from tokenmill.launch.slurm.allocation import Allocation
+from tokenmill.launch.slurm.commands import SlurmSilent
+from tokenmill.launch.slurm.place import job_file, script_file, slurm_folder
+from tokenmill.launch.slurm.script import write_script
+from tokenmill.launch.slurm.sharing import check_shared
+from tokenmill.launch.slurm.state import Element
+
+#: Bytes of a log's end in which the reason of a failure is looked for.
+TAIL = 16384
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job by its number, which is that of the whole array if it is one."""
+
+    number: str
+
+
+class News(Struct, frozen=True, kw_only=True):
+    """What a look at a job brought: lines to tell, elements to put back into the queue, and whether it is over."""
+
+    notes: tuple[str, ...] = ()
+    requeue: tuple[str, ...] = ()
+    over: bool = False
+
+
+def name_of(run_id: str) -> str:
+    return f"tokenmill-{run_id}"
+
+
+def check_allocation(allocation: Allocation, folder: Path) -> None:
+    """Raises `UsageError` if SLURM would refuse the job, or its nodes wouldn't see `folder`; submits nothing."""
+    commands.check_commands()
+    if not allocation.shared:
+        check_shared(folder, commands.node_hosts(allocation.partition))
+    commands.test_script(write_script(folder, name_of("test"), allocation))
+
+
+def submit(folder: Path, allocation: Allocation, tp: int = 1) -> Job:
+    """Writes the script into the run's folder and queues it."""
+    try:
+        slurm_folder(folder).mkdir(mode=0o700, exist_ok=True)
+        file = script_file(folder)
+        file.touch(mode=0o700)
+        file.write_text(write_script(folder, name_of(folder.name), allocation, tp), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: the script can't be written ({error.strerror}); nothing was submitted") from error
+    job = Job(number=commands.submit(file))
+    job_file(folder).write_bytes(msgspec.json.encode(job))
+    return job
+
+
+def noted_job(folder: Path) -> Job | None:
+    """The last job that was submitted for a run."""
+    try:
+        return msgspec.json.decode(job_file(folder).read_bytes(), type=Job)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def live_job(folder: Path) -> Job | None:
+    """The job of a run that may still do something, on the cluster where it was submitted."""
+    job = noted_job(folder)
+    if job is None:
+        return None
+    commands.check_commands()
+    return job if any(not each.is_over for each in commands.look(job.number)) else None
+
+
+class Follower:
+    """Turns looks at a job into news; tells each state once."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.elements: list[Element] = []
+        self._told = ""
+        self._is_silent = False
+        self._requeued: set[str] = set()
+
+    def hear(self, elements: Sequence[Element]) -> News:
+        """What is new; SLURM forgets jobs some time after their end, so none is an end too."""
+        self._is_silent = False
+        self.elements = list(elements) or self.elements
+        lost = {each.number for each in elements if each.has_lost_its_script}
+        again = sorted(lost - self._requeued)
+        self._requeued = lost
+        notes = [
+            f"job {number}: the node of its driver is lost; it goes back into the queue and resumes" for number in again
+        ]
+        state = self.describe(elements)
+        if state and state != self._told:
+            self._told = state
+            notes.append(f"job {self.job.number}: {state}")
+        over = all(each.is_over for each in elements)
+        return News(notes=tuple(notes), requeue=tuple(again), over=over)
+
+    def miss(self, error: SlurmSilent) -> News:
+        """SLURM gave no answer, which is told once until it does."""
+        was, self._is_silent = self._is_silent, True
+        return News(notes=() if was else (f"{error}; looking again",))
+
+    @staticmethod
+    def describe(elements: Sequence[Element]) -> str:
+        """One line: a job's state, or how many elements of an array are in each."""
+        if len(elements) == 1:
+            return str(elements[0])
+        states = Counter(each.state.lower().replace("_", " ") for each in elements)
+        return ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log that isn't data: most often why a job failed."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    plain = [line.strip() for line in lines if line.strip() and not line.startswith(("{", "srun: ", "slurmstepd: "))]
+    return plain[-1][:500] if plain else ""
+
+
+def cancel_line(job: Job) -> str:
+    return f"scancel {shlex.quote(job.number)}"
