@@ -51,6 +51,12 @@ bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/quantize_kills.py
 	$(BIN)/python benchmarks/quantize_fuzz.py
 
+# DeepSpeed beside .venv and not in it: transformers imports it where it finds it, which would slow every test down.
+.cache/deepspeed/.done: $(VENV)/.dev
+	$(PIP) install --no-deps --upgrade --constraint $(CONSTRAINTS) --target $(@D) \
+	  deepspeed einops hjson msgpack ninja py-cpuinfo
+	@touch $@
+
 clean:
 	rm -rf $(VENV) $(RAY) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 

@@ -43,8 +43,12 @@ def _missing(name: str) -> str | None:
         return None if os.geteuid() == 0 else "only root may mount a file system"
     if name == "linux":
         return None if sys.platform == "linux" else "this behaviour is Linux's"
+    if name == "deepspeed":
+        return None if deepspeed_place().is_dir() else "deepspeed is not installed; make .cache/deepspeed/.done"
     if name == "netns":
         return _without_namespaces()
+    if name == "bindfs":
+        return _without_bindfs()
     if name == "slurm":
         return _without_slurm()
     if name == "ray":
@@ -62,6 +66,13 @@ def _without_namespaces() -> str | None:
     return None if made.returncode == 0 else f"no network namespace can be made ({made.stderr.strip()})"
 
 
+def _without_bindfs() -> str | None:
+    """Why no file system can be mounted that other hosts might see, as far as the kernel tells."""
+    if os.geteuid() != 0 or not Path("/dev/fuse").exists():
+        return "a file system in user space needs root and /dev/fuse"
+    return None if shutil.which("bindfs") else "bindfs is not installed"
+
+
 def _without_slurm() -> str | None:
     """Why no cluster can be started here; its processes need a namespace of their own."""
     if sys.platform != "linux" or os.geteuid() != 0:
@@ -75,6 +86,11 @@ def _without_slurm() -> str | None:
 def axe_core() -> Path:
     """Where the checker of accessibility is, if it was installed."""
     return Path(__file__).parents[1] / ".cache" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def deepspeed_place() -> Path:
+    """Where DeepSpeed is, if it was installed: apart from everything else, for the paths of those that want it."""
+    return Path(__file__).parents[1] / ".cache" / "deepspeed"
 
 
 def ggml_library() -> Path:

@@ -58,7 +58,8 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     `model` is the name by which a server that holds several is asked for one. `raw`: prompts go to the model as they
     stand, as `Request.raw` says of each, so the engine's own questions do too. `longest`: about the tokens of the
     longest prompt that waits, 0 if that isn't known; `canary`: whether a server is asked first if it reads prompts of
-    that length whole, `auto` leaves it to the engine.
+    that length whole, `auto` leaves it to the engine. `tp`: ranks that share one model, `threads` and `kv_memory` being
+    those of each; `tp_engine`: who divides it, `native` or `deepspeed`.
     """
 
     slots: int | None = None
@@ -71,3 +72,5 @@ class EngineOptions(Struct, frozen=True, kw_only=True):
     raw: bool = False
     longest: int = 0
     canary: Literal["auto", "yes", "no"] = "auto"
+    tp: int = 1
+    tp_engine: Literal["native", "deepspeed"] = "native"

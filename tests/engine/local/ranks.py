@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from requirements import deepspeed_place
 from tokenmill.engine.local.wire import Load, Piece, Refused, Submit
 from tokenmill.request import Request, Sampling
 
@@ -78,7 +79,7 @@ def answer(story: Story, group: object = None) -> Report:
         for piece in session.step().pieces:
             pieces[piece.key].append(piece)
     plan = core.plan
-    return Report(tokens=tokens, widths=widths, pieces=pieces, weight_bytes=plan.weight_bytes, kv_bytes=core.kv_bytes)
+    return Report(tokens=tokens, widths=widths, pieces=pieces, weight_bytes=plan.weight_bytes, kv_bytes=plan.kv_bytes)
 
 
 def place(rank: int, size: int, port: int) -> dict[str, str]:
@@ -92,7 +93,7 @@ def place(rank: int, size: int, port: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         "TOKENMILL_WORKER_TOKEN": SECRET,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join((str(TESTS), str(deepspeed_place()))),
     }
 
 

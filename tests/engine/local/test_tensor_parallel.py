@@ -16,7 +16,7 @@ from tokenmill.engine.local.wire import Load
 from tokenmill.request import Request, Sampling
 
 SLOTS = 4
-#: All but the first are cancelled in the midst of their answers.
+#: Requests that are cancelled, and after how many passes.
 CANCELLED = {3: 2, 5: 9, 8: 0}
 KINDS = (
     Sampling(max_tokens=20, temperature=0.9),

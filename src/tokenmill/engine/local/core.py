@@ -89,20 +89,7 @@ class Core:
 
     def submit(self, key: int, prompt: list[int], sampling: Sampling, seed: int) -> None:
         """Queues a request; `key` names it in outputs. A prompt that leaves no room for an answer is refused."""
-        if not prompt:
-            raise EngineError("refused", "the prompt has no tokens; at least one is needed to continue from")
-        if not all(0 <= token < self._vocab for token in prompt):
-            raise EngineError("refused", f"the prompt holds a token outside the vocabulary of {self._vocab}")
-        if sampling.max_tokens is not None and sampling.max_tokens < 1:
-            raise EngineError("refused", f"max_tokens {sampling.max_tokens}: at least 1 is needed")
-        context = self.plan.context
-        if len(prompt) + 1 > context:
-            raise EngineError(
-                "too_long",
-                f"the prompt has {len(prompt)} tokens and {context} fit with the answer "
-                f"(KV memory holds {self.plan.kv_tokens}); shorten it, or raise the context or the KV memory",
-            )
-        limit = context if sampling.max_tokens is None else min(context, len(prompt) + sampling.max_tokens)
+        limit = find_limit(prompt, sampling, self._vocab, self.plan)
         if sampling.temperature > 0:
             self._draws[key] = sampling, seed
         self._batcher.add(key, prompt, limit)
@@ -140,6 +127,23 @@ class Core:
                 number = len(sequence.tokens) - sequence.prompt_tokens
                 draws[row] = Draw(sampling.temperature, sampling.top_k, sampling.top_p, uniform(seed, number))
         return draws
+
+
+def find_limit(prompt: list[int], sampling: Sampling, vocab: int, plan: MemoryPlan) -> int:
+    """The tokens, prompt included, at which an answer ends; an `EngineError` for a prompt that has no place."""
+    if not prompt:
+        raise EngineError("refused", "the prompt has no tokens; at least one is needed to continue from")
+    if not all(0 <= token < vocab for token in prompt):
+        raise EngineError("refused", f"the prompt holds a token outside the vocabulary of {vocab}")
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise EngineError("refused", f"max_tokens {sampling.max_tokens}: at least 1 is needed")
+    if len(prompt) + 1 > plan.context:
+        raise EngineError(
+            "too_long",
+            f"the prompt has {len(prompt)} tokens and {plan.context} fit with the answer "
+            f"(KV memory holds {plan.kv_tokens}); shorten it, or raise the context or the KV memory",
+        )
+    return plan.context if sampling.max_tokens is None else min(plan.context, len(prompt) + sampling.max_tokens)
 
 
 def make_runner(

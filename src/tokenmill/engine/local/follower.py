@@ -16,7 +16,7 @@ from tokenmill.engine.local.order import unpack
 from tokenmill.engine.local.runner import Runner
 from tokenmill.engine.local.session import check_load
 from tokenmill.engine.local.weights import load_weights
-from tokenmill.engine.local.wire import Load
+from tokenmill.engine.local.wire import DEEPSPEED, Load
 
 
 def obey(group: Group) -> NoReturn:
@@ -24,6 +24,14 @@ def obey(group: Group) -> NoReturn:
     [body] = group.hear()
     load = msgspec.msgpack.decode(body, type=Load)
     folder = agree(group, lambda: check_load(load))
+    if load.tp_engine == DEEPSPEED:
+        from tokenmill.engine.local.deepspeed import Divided, read_words
+
+        group.connect_torch(load.device)
+        divided = agree(group, lambda: Divided(folder, load))
+        while True:
+            [body] = group.hear()
+            divided.obey(read_words(body))
     group.connect(load.device)
     runner = agree(group, lambda: load_share(load, folder, group))
     while True:

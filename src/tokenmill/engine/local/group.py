@@ -201,6 +201,30 @@ class Group:
         except RuntimeError as error:
             raise GroupNotFormed(f"the ranks' tensors can't be joined ({_first_line(error)})") from error
 
+    def connect_torch(self, device: str) -> None:
+        """Joins the ranks as torch's default process group, for libraries that know only that one."""
+        import psutil
+        import torch
+        from torch import distributed
+        from torch._C._distributed_c10d import PrefixStore
+
+        own = self._peers[0].own_address
+        for name, addresses in psutil.net_if_addrs().items():
+            if any(each.address == own for each in addresses):
+                os.environ[INTERFACE_VARIABLE] = name
+        if device == "cuda":
+            torch.cuda.set_device(self.place.device)
+        try:
+            distributed.init_process_group(
+                "nccl" if device == "cuda" else "gloo",
+                store=PrefixStore(self._name, self._store),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timedelta(seconds=COLLECTIVE),
+            )
+        except RuntimeError as error:
+            raise GroupNotFormed(f"the ranks' tensors can't be joined ({_first_line(error)})") from error
+
     def sum(self, x: Tensor) -> Tensor:
         """`x` becomes the sum over all ranks, bit for bit the same on each."""
         assert self._tensors is not None, "connect comes first"

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import torch
 
 from tokenmill.engine.local.agreement import agree
-from tokenmill.engine.local.core import DTYPES, Core
+from tokenmill.engine.local.autotp import check_divisible, check_installed
+from tokenmill.engine.local.core import DTYPES, Core, Step
 from tokenmill.engine.local.folder import ModelFolder
 from tokenmill.engine.local.group import Group
 from tokenmill.engine.local.sharding import check_size
 from tokenmill.engine.local.stream import AnswerStream
 from tokenmill.engine.local.weights import load_weights
-from tokenmill.engine.local.wire import Load, Refused, Stepped, Submit
+from tokenmill.engine.local.wire import DEEPSPEED, Load, Refused, Stepped, Submit
 from tokenmill.errors import EngineError, TokenmillError, UsageError
-from tokenmill.request import Request
+from tokenmill.request import Request, Sampling
 
 #: Test hook: the worker aborts at the first token of a prompt that contains this variable's text, as a fault in
 #: native code would end it. It is how "one poison row costs one row" is tested with a real process.
 ABORT_VARIABLE = "TOKENMILL_TEST_ABORT_ON"
 
 
+class Answering(Protocol):
+    """What a session needs of whatever makes the tokens, as `Core` does."""
+
+    @property
+    def has_work(self) -> bool: ...
+
+    def submit(self, key: int, prompt: list[int], sampling: Sampling, seed: int) -> None: ...
+
+    def cancel(self, key: int) -> None: ...
+
+    def step(self) -> Step: ...
+
+
 class Session:
     """A core and the text of its answers. One step of the core becomes one message."""
 
-    def __init__(self, folder: ModelFolder, core: Core, abort_on: str = "") -> None:
+    def __init__(self, folder: ModelFolder, core: Answering, abort_on: str = "") -> None:
         self._folder = folder
         self._core = core
         self._streams: dict[int, AnswerStream] = {}
@@ -86,6 +101,11 @@ def load_session(load: Load, group: Group | None = None) -> Session:
         return _open_session(load, check_load(load), None)
     group.tell(msgspec.msgpack.encode(load))
     folder = agree(group, lambda: check_load(load))
+    if load.tp_engine == DEEPSPEED:
+        from tokenmill.engine.local.deepspeed import PaddedCore
+
+        group.connect_torch(load.device)
+        return agree(group, lambda: _talk(folder, PaddedCore(folder, load, group)))
     group.connect(load.device)
     return agree(group, lambda: _open_session(load, folder, group))
 
@@ -98,11 +118,14 @@ def check_load(load: Load) -> ModelFolder:
     if not is_available(load.device):
         raise UsageError(f"device {load.device!r} isn't there, or this build of torch can't use it; use --device cpu")
     check_size(folder.config, load.tp)
+    if load.tp_engine == DEEPSPEED:
+        check_divisible(folder.path, load.tp)
+        check_installed()
     return folder
 
 
 def _open_session(load: Load, folder: ModelFolder, group: Group | None) -> Session:
-    _ = folder.tokenizer, folder.template  # what can't be read must fail here, not with the first request
+    _ = folder.tokenizer, folder.template  # what can't be read must fail here, before the weights are loaded
     core = Core(
         folder.config,
         load_weights(folder.index, DTYPES[load.dtype], load.device),
@@ -114,6 +137,11 @@ def _open_session(load: Load, folder: ModelFolder, group: Group | None) -> Sessi
         context=load.context,
         group=group,
     )
+    return _talk(folder, core)
+
+
+def _talk(folder: ModelFolder, core: Answering) -> Session:
+    _ = folder.tokenizer, folder.template  # what can't be read must fail here, not with the first request
     return Session(folder, core, os.environ.get(ABORT_VARIABLE, ""))
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
+from tokenmill.engine.local.autotp import check_divisible
 from tokenmill.engine.local.folder import ModelFolder, resolve
 from tokenmill.engine.local.machine import Machine, this_machine
 from tokenmill.engine.local.memory import ELEMENT_BYTES, MemoryPlan, count_weights, plan_memory
-from tokenmill.engine.local.wire import Load
+from tokenmill.engine.local.sharding import check_size
+from tokenmill.engine.local.wire import DEEPSPEED, Load
 from tokenmill.errors import UsageError
 from tokenmill.model.config import ModelConfig
 
@@ -43,13 +45,14 @@ class Plan:
 def make_plan(node: Node, options: EngineOptions, machine: Machine | None = None) -> Plan:
     """Reads the model's folder and settles everything left open; raises `TokenmillError` for what can't work.
 
-    `machine` is the one on which the worker runs, None for this one.
+    `machine` is what the worker has, or each of its ranks; None for this one.
     """
     machine = machine or this_machine()
     place = f"node {node.name!r}"
     _check(place, options)
     path = resolve(node.target)
     folder = ModelFolder(path)
+    _check_ranks(place, folder, options)
     dtype = options.dtype or choose_dtype(folder.config, fast_bf16=machine.fast_bf16)
     kv_memory = options.kv_memory
     if kv_memory is None:
@@ -58,7 +61,7 @@ def make_plan(node: Node, options: EngineOptions, machine: Machine | None = None
                 f"{place}: device {options.device!r} needs its KV memory named, as free memory there isn't known "
                 "before loading; add --kv-memory, such as 8G"
             )
-        kv_memory = spare_memory(place, folder.config, dtype, machine.memory) // KV_SHARE
+        kv_memory = spare_memory(place, folder.config, dtype, machine.memory, options.tp) // KV_SHARE
     memory = plan_slots(folder.config, dtype, options, kv_memory)
     load = Load(
         folder=str(path.absolute()),
@@ -69,6 +72,8 @@ def make_plan(node: Node, options: EngineOptions, machine: Machine | None = None
         slots=memory.slots,
         context=memory.context,
         kv_memory=memory.kv_bytes,
+        tp=options.tp,
+        tp_engine=options.tp_engine,
     )
     facts = EngineFacts(
         model=path.resolve().name if Path(node.target).expanduser().exists() else node.target,
@@ -93,12 +98,13 @@ def choose_dtype(config: ModelConfig, *, fast_bf16: bool) -> str:
     return "bf16" if fast_bf16 and count_weights(config) > SMALL else "fp32"
 
 
-def spare_memory(place: str, config: ModelConfig, dtype: str, usable: int) -> int:
-    """Bytes that `usable` leaves beside the weights; refuses a model that doesn't fit."""
-    weights = count_weights(config) * ELEMENT_BYTES[dtype]
+def spare_memory(place: str, config: ModelConfig, dtype: str, usable: int, ranks: int = 1) -> int:
+    """Bytes that `usable` leaves beside the weights, or one rank's share of them; refuses what doesn't fit."""
+    weights = count_weights(config, ranks) * ELEMENT_BYTES[dtype]
     if weights >= usable:
         raise UsageError(
-            f"{place}: the weights need {weights:,} bytes as {dtype} and {usable:,} are free; "
+            f"{place}: the weights need {weights:,} bytes as {dtype}{' on each rank' if ranks > 1 else ''} "
+            f"and {usable:,} are free; "
             "free memory, take a smaller model or dtype bf16"
         )
     return usable - weights
@@ -107,10 +113,19 @@ def spare_memory(place: str, config: ModelConfig, dtype: str, usable: int) -> in
 def plan_slots(config: ModelConfig, dtype: str, options: EngineOptions, kv_memory: int) -> MemoryPlan:
     """The slots asked for, or as many of the default as have room for a fair answer."""
     if options.slots is not None:
-        return plan_memory(config, dtype, options.slots, options.context, kv_memory)
-    most = plan_memory(config, dtype, SLOTS, options.context, kv_memory)
+        return plan_memory(config, dtype, options.slots, options.context, kv_memory, options.tp)
+    most = plan_memory(config, dtype, SLOTS, options.context, kv_memory, options.tp)
     slots = most.kv_tokens // min(most.context, SLOT_TOKENS)
-    return plan_memory(config, dtype, max(1, min(SLOTS, slots)), options.context, kv_memory)
+    return plan_memory(config, dtype, max(1, min(SLOTS, slots)), options.context, kv_memory, options.tp)
+
+
+def _check_ranks(place: str, folder: ModelFolder, options: EngineOptions) -> None:
+    try:
+        if options.tp_engine == DEEPSPEED:
+            check_divisible(folder.path, options.tp)
+        check_size(folder.config, options.tp)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
 
 
 def _check(place: str, options: EngineOptions) -> None:
