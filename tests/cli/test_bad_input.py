@@ -88,7 +88,7 @@ CHOICES = {
     "option": (("--stratgy", "pull"), ("'--stratgy'", "--strategy", "see 'tokenmill run --help'")),
     "limit": (("--limit", "0"), ("'--limit'", "0 is not in the range", "see 'tokenmill run --help'")),
     "memory": (("--kv-memory", "lots"), ("'lots' is no size", "512M")),
-    "oddity": (("--on", "empty=maybe"), ("--on empty=maybe", "=flag, =fail or =ignore")),
+    "oddity": (("--odd", "empty=maybe"), ("--odd empty=maybe", "=flag, =fail or =ignore")),
     "engine": (("--node", "olama:x"), ("no engine 'olama'", "did you mean 'ollama'")),
     "node": (("--node", "scripted"), ("node 'scripted'", "KIND:TARGET")),
     "script": (("--node", "scripted:none.toml"), ("none.toml", "give a TOML file")),

@@ -14,7 +14,7 @@ from crash.scene import Calm, Command, Instant, Scene, Story
 
 ROWS = 32
 SLOTS = 8
-WORDS = ("--max-tokens", "12", "--on", "empty=flag", "--threads", "1", "--slots", str(SLOTS))
+WORDS = ("--max-tokens", "12", "--odd", "empty=flag", "--threads", "1", "--slots", str(SLOTS))
 #: Milliseconds that a worker has to notice that its driver is gone.
 PATIENCE = 60_000
 

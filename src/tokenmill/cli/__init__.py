@@ -29,6 +29,7 @@ COMMANDS = {
     "plan": ("tokenmill.cli.plan", "Predict what more nodes would bring."),
     "bench": ("tokenmill.cli.bench", "Measure which way is fastest here, with intervals."),
     "quantize": ("tokenmill.cli.quantize", "Make a model small, into files that engines load."),
+    "launch": ("tokenmill.cli.launch", "Start workers elsewhere for a run: processes, torchrun, SLURM, Ray."),
     "nodes": ("tokenmill.cli.nodes", "Keep servers under names; say what they are and share."),
 }
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from tokenmill.cli.screen import tell
 from tokenmill.driver.acceptance import Acceptance
 from tokenmill.driver.node_file import nodes_path
 from tokenmill.driver.options import Settings, named_nodes
 from tokenmill.errors import UsageError
+from tokenmill.launch.spec import On, checked, parse_on
 from tokenmill.request import Sampling
 
 RUNS_DIR = click.option(
@@ -124,6 +126,15 @@ NODE_OPTIONS = stacked(
         help="Where to run: KIND:TARGET, http://HOST:PORT, a name of the inventory, or 'all' of it.",
     ),
     NODES_FILE,
+    click.option(
+        "--on",
+        "on",
+        metavar="KIND:N",
+        help="Start N workers of the model: processes:2, torchrun:2, ray:4, slurm:4; none with resume: as without. "
+        "See 'tokenmill launch'.",
+    ),
+    click.option("--tp", metavar="N", type=click.IntRange(1), help="Ranks that share one model, for each worker."),
+    click.option("--force", is_flag=True, default=None, help="With --on, more threads than cores are fine."),
 )
 
 ANSWER_OPTIONS = stacked(
@@ -141,8 +152,8 @@ ANSWER_OPTIONS = stacked(
     click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp64"]), help="Number format of the local engine."),
     click.option("--context", metavar="N", type=click.IntRange(1), help="Cap on prompt and answer together, tokens."),
     click.option(
-        "--on",
-        "on",
+        "--odd",
+        "odd",
         multiple=True,
         metavar="ODDITY=CHOICE",
         help="empty, length, repetition, filtered or cut = flag, fail or ignore; default length and repetition flag, "
@@ -235,7 +246,7 @@ def parse_policies(pairs: tuple[str, ...]) -> dict[str, str]:
         name, _, choice = pair.partition("=")
         if name not in Acceptance.__struct_fields__ or choice not in ("flag", "fail", "ignore"):
             known = ", ".join(Acceptance.__struct_fields__)
-            raise UsageError(f"--on {pair}: write one of {known}, then =flag, =fail or =ignore")
+            raise UsageError(f"--odd {pair}: write one of {known}, then =flag, =fail or =ignore")
         chosen[name] = choice
     return chosen
 
@@ -263,7 +274,7 @@ def answer_choices(chosen: dict[str, Any]) -> Answers:
     rest = {
         "dtype": chosen["dtype"],
         "context": chosen["context"],
-        "acceptance": msgspec.convert(parse_policies(chosen["on"]), Acceptance),
+        "acceptance": msgspec.convert(parse_policies(chosen["odd"]), Acceptance),
         "seed": chosen["seed"] or 0,
     }
     return Answers(sampling, rest)
@@ -271,11 +282,31 @@ def answer_choices(chosen: dict[str, Any]) -> Answers:
 
 def given_settings(chosen: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line; the others keep their default or stored value."""
-    given = {name: chosen[name] for name in Settings.__struct_fields__ if chosen.get(name) is not None}
+    names = [name for name in Settings.__struct_fields__ if name != "on"]
+    given = {name: chosen[name] for name in names if chosen.get(name) is not None} | _launched(chosen)
     nodes = named_nodes(chosen["model"], given.pop("nodes"))
     if any(":" not in node for node in nodes):  # a resume may be in another folder, with another environment
         given["nodes_file"] = str(nodes_path(given.get("nodes_file")).absolute())
     return given | {"nodes": nodes} if nodes else given
+
+
+def _launched(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The setting `on`, if it was given: by `tokenmill launch`, or by its short form."""
+    context = click.get_current_context(silent=True)
+    outer = context.find_object(On) if context is not None else None
+    text, tp, force = chosen.get("on"), chosen.get("tp"), chosen.get("force")
+    if outer is not None:
+        if text is not None or tp is not None or force is not None:
+            raise UsageError("--on, --tp and --force go before the -- of 'tokenmill launch', once")
+        return {"on": outer}
+    if text == "none":
+        return {"on": None}
+    if text is None and tp is None:
+        return {}
+    if text is not None and "=" in text.partition(":")[0]:
+        raise UsageError(f"--on {text}: what becomes of odd answers is said by --odd {text}; --on says where to run")
+    on = parse_on(text) if text is not None else On(kind="processes", workers=1)
+    return {"on": checked(replace(on, tp=tp or on.tp, force=bool(force)))}
 
 
 def some_node(given: dict[str, Any], *, notice: bool) -> dict[str, Any]:

@@ -43,5 +43,5 @@ def command(run: str, runs_dir: Path | None, as_json: bool, quiet: bool, **chose
     """
     folder = find(runs_folder(runs_dir), run)
     manifest = read_manifest(folder)
-    check_same(manifest, chosen, parse_policies(chosen["on"]))
+    check_same(manifest, chosen, parse_policies(chosen["odd"]))
     carry_out(folder, merged_settings(manifest, given_settings(chosen)), as_json=as_json, quiet=quiet)

@@ -14,6 +14,7 @@ from tokenmill.driver.station import Station
 from tokenmill.driver.witness import is_own
 from tokenmill.engine import StartsProcesses
 from tokenmill.footprint import Footprint, OwnProcess
+from tokenmill.launch.crew import Crew
 from tokenmill.plan.url import canonical, is_loopback
 from tokenmill.record.writer import Writer
 from tokenmill.resources import Sampler
@@ -22,8 +23,9 @@ from tokenmill.resources import Sampler
 class Metering:
     """One session's sampling; what it writes each time takes the place of what it wrote before."""
 
-    def __init__(self, stations: Sequence[Station], clock: Clock, session: int) -> None:
+    def __init__(self, stations: Sequence[Station], clock: Clock, session: int, crew: Crew | None = None) -> None:
         self._stations = stations
+        self._crew = crew
         self.session = session
         elsewhere = tuple(station.node.name for station in stations if not is_here(station.node))
         self._sampler = Sampler(clock, self._fresh, elsewhere=elsewhere)
@@ -43,6 +45,9 @@ class Metering:
             if isinstance(station.engine, StartsProcesses):
                 for process in station.engine.fresh_processes():
                     yield f"worker of {station.node.name}", process
+        if self._crew is not None:
+            for process in self._crew.fresh_processes():
+                yield f"launched by {self._crew.on.kind}", process
 
 
 def is_here(node: Node) -> bool:

@@ -5,7 +5,7 @@ A run is resumed only with equal options; settings may change from one session t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +18,7 @@ from tokenmill.cluster import EngineOptions, Node
 from tokenmill.driver.acceptance import Acceptance
 from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
+from tokenmill.launch.spec import On
 from tokenmill.schedule import RetryPolicy, Strategy, make
 from tokenmill.schedule.budget import Budget, Budgeted, Spent
 from tokenmill.schedule.fleet import Fleet
@@ -55,7 +56,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     a node that is away; after `remove_after` in vain it is given up. `together`: whether `auto` uses all nodes of a
     device, one of them, or measures which is faster. `canary`: whether servers are asked first if they read prompts as
     long as the longest row whole; `auto` where they might not, and the asking costs neither money nor a rate. `proxy`:
-    how servers are reached for which the inventory doesn't say.
+    how servers are reached for which the inventory doesn't say. `on`: where workers are started, if not by the engine;
+    the one local node is then what each of them holds.
     """
 
     nodes: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     together: Literal["yes", "no", "ask"] = "ask"
     proxy: str | None = None
     canary: Literal["auto", "yes", "no"] = "auto"
+    on: On | None = None
 
     @property
     def routing(self) -> str:
@@ -120,8 +123,13 @@ def engine_kinds() -> list[str]:
     return sorted({point.name for point in entry_points(group="tokenmill.engines")})
 
 
-def make_engine(node: Node, options: Options, settings: Settings, longest: int = 0) -> Engine:
-    """The engine of a node, not opened yet; its module is imported only now. `longest`: see `EngineOptions`."""
+def make_engine(
+    node: Node, options: Options, settings: Settings, longest: int = 0, staffing: Mapping[str, Any] | None = None
+) -> Engine:
+    """The engine of a node, not opened yet; its module is imported only now. `longest`: see `EngineOptions`.
+
+    `staffing` tells the local engine where its worker comes from, as its arguments `hire` and `elsewhere`.
+    """
     is_limited = bool(settings.rpm or settings.tpm or settings.budget)
     is_found = settings.routing == "auto" and node.engine in SERVED
     chosen = EngineOptions(
@@ -135,6 +143,8 @@ def make_engine(node: Node, options: Options, settings: Settings, longest: int =
         raw=options.workload.endpoint == "completions",
         longest=longest,
         canary="no" if settings.canary == "auto" and is_limited else settings.canary,
+        tp=settings.on.tp if settings.on is not None else 1,
+        tp_engine=settings.on.tp_engine if settings.on is not None else "native",
     )
     (point,) = [point for point in entry_points(group="tokenmill.engines") if point.name == node.engine][:1]
     try:
@@ -142,7 +152,7 @@ def make_engine(node: Node, options: Options, settings: Settings, longest: int =
     except ModuleNotFoundError as error:
         extra = "http" if node.engine in SERVED else node.engine
         raise UsageError(f"engine {node.engine!r} needs {error.name}: pip install 'tokenmill[{extra}]'") from error
-    engine: Engine = make(node, chosen)
+    engine: Engine = make(node, chosen, **(staffing or {}))
     return engine
 
 
@@ -154,14 +164,17 @@ def make_strategy(
     names: Sequence[str] = (),
     groups: Iterable[Sequence[int]] = (),
     known: Mapping[tuple[int, ...], Verdict] | None = None,
+    wholes: Collection[int] = (),
     spent: Spent | None = None,
 ) -> tuple[Strategy, Fleet]:
     """A fresh strategy for `rows` rows, and the part of it that knows the states of the nodes.
 
-    `groups` are nodes that may share a device, `known` are verdicts on them, `spent` is what earlier sessions did.
+    `groups` are nodes that may share a device, `known` are verdicts on them, `wholes` those of them that have for
+    themselves what the others share, `spent` is what earlier sessions did.
     Raises `UsageError` for names that aren't known or don't go together.
     """
-    if settings.together != "ask" and settings.routing != "auto":
+    is_override = settings.on is not None and settings.together == "yes"
+    if settings.together != "ask" and settings.routing != "auto" and not is_override:
         raise UsageError(
             f"--together {settings.together} doesn't go with strategy {settings.routing!r}, which uses all nodes; "
             "use --strategy auto or leave it out"
@@ -178,6 +191,7 @@ def make_strategy(
         names=names,
         groups=groups,
         known=known,
+        wholes=wholes,
         hedge=HedgePolicy() if settings.hedge and len(names) > 1 else None,
         rates=RateLimits(requests=settings.rpm, tokens=settings.tpm) if is_limited else None,
     )

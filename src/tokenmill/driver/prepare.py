@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.driver.launching import refuse_slower
 from tokenmill.driver.options import Options, Settings, as_data, changes
 from tokenmill.driver.source import RowSource
 from tokenmill.driver.survey import Survey, survey
@@ -53,6 +54,7 @@ def prepare(
     if output is not None:
         check_output(output, options.workload.source, with_timings=settings.with_timings)
     nodes = survey(options, settings)
+    refuse_slower(settings, nodes.first[1].digest, runs)
     folders.remove_abandoned(runs)
     prepared = folders.prepare(runs, run_id or folders.new_run_id())
     try:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
+from tokenmill.driver.launching import WHOLE, crew_of
 from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.metering import Metering
 from tokenmill.driver.options import Options, Settings, is_served, make_strategy
@@ -30,6 +31,7 @@ from tokenmill.driver.stations import Reach
 from tokenmill.driver.survey import engines_of, survey
 from tokenmill.errors import StorageError, TokenmillError
 from tokenmill.event import Arrived
+from tokenmill.launch.crew import Crew
 from tokenmill.record import folder as folders
 from tokenmill.record.export import export
 from tokenmill.record.folder import Manifest
@@ -136,10 +138,11 @@ def _execute(
         with Reader(options.workload, found) as reader:
             source = RowSource(record, reader, options, follow)
             try:
-                stations = _stations(options, settings, source)
+                crew = crew_of(settings, folder)
+                stations = _stations(pinned(options, manifest, settings), settings, source, crew)
                 nodes = [each.node for each in stations]
                 sharing = Sharing(nodes, settings, manifest.model_digest, folder.parent)
-                drive = _drive(record, manifest, settings, stations, sharing, source, watcher, on_start)
+                drive = _drive(record, manifest, settings, stations, sharing, source, crew, watcher, on_start)
                 stopped_by, notes = asyncio.run(drive)
             except TokenmillError as error:
                 nothing_left = not record.counts().unfinished  # written, but not known to be committed
@@ -163,7 +166,7 @@ def _execute(
 def ready(folder: Path, manifest: Manifest, settings: Settings, *, surveyed: bool = False) -> Input:
     """The input of a session; raises `UsageError` if settings can't work, or input or model changed."""
     if not surveyed:
-        check_model(manifest, survey(options_of(manifest), settings).first[1])
+        check_model(manifest, survey(pinned(options_of(manifest), manifest, settings), settings).first[1])
     found = located(manifest.input, folder)
     for state in (found.source, found.data):
         if state is not None:
@@ -171,9 +174,16 @@ def ready(folder: Path, manifest: Manifest, settings: Settings, *, surveyed: boo
     return found
 
 
-def _stations(options: Options, settings: Settings, source: RowSource) -> list[Station]:
+def pinned(options: Options, manifest: Manifest, settings: Settings) -> Options:
+    """With workers elsewhere the number format is the one the run began with, whatever suits the driver's host now."""
+    if settings.on is None or options.dtype is not None:
+        return options
+    return replace(options, dtype=manifest.model_digest.rpartition("-")[2])
+
+
+def _stations(options: Options, settings: Settings, source: RowSource, crew: Crew | None) -> list[Station]:
     longest = source.longest() if settings.canary != "no" and any(map(is_served, settings.nodes)) else 0
-    return [Station(index, *each) for index, each in enumerate(engines_of(options, settings, longest))]
+    return [Station(index, *each) for index, each in enumerate(engines_of(options, settings, longest, crew))]
 
 
 def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings) -> Path:
@@ -195,6 +205,7 @@ async def _drive(
     stations: list[Station],
     sharing: Sharing,
     source: RowSource,
+    crew: Crew | None,
     watcher: Watcher | None,
     on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
 ) -> tuple[str | None, list[str]]:
@@ -205,8 +216,9 @@ async def _drive(
     _, next_attempt, session = record.next_numbers()
     names = [station.node.name for station in stations]
     spent, groups = Spent(*record.tokens()), sharing.numbers
+    wholes = [index for index, name in enumerate(names) if crew is not None and name == WHOLE]
     strategy, fleet = make_strategy(
-        settings, unfinished, manifest.seed, names=names, groups=groups, known=sharing.known, spent=spent
+        settings, unfinished, manifest.seed, names=names, groups=groups, known=sharing.known, wholes=wholes, spent=spent
     )
     driver = Driver(
         strategy=strategy,
@@ -239,8 +251,8 @@ async def _drive(
         if on_start is not None:
             on_start(driver, loop)
         try:
-            metering = Metering(stations, clock, session)
-            await driver.run(lambda driver: _open_writer(record, settings, driver, loop, metering))
+            metering = Metering(stations, clock, session, crew)
+            await _staffed(driver, crew, lambda driver: _open_writer(record, settings, driver, loop, metering))
         finally:
             if watching is not None:
                 watching.cancel()
@@ -248,6 +260,18 @@ async def _drive(
             if watcher is not None:
                 watcher.watch(driver.progress, clock.now())
     return _reason(interrupts, driver), driver.progress.notes
+
+
+async def _staffed(driver: Driver, crew: Crew | None, open_writer: Callable[[Driver], Writer]) -> None:
+    """Runs the driver while the crew, if there is one, makes workers appear; it leaves nothing behind."""
+    if crew is None:
+        await driver.run(open_writer)
+        return
+    await crew.start(driver.progress.notes.append)
+    try:
+        await driver.run(open_writer)
+    finally:
+        await crew.stop()
 
 
 def _reason(interrupts: list[int], driver: Driver) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenmill.cluster import Node
 from tokenmill.driver.ask_nodes import identity_of, url_of
+from tokenmill.driver.launching import groups_on
 from tokenmill.driver.options import SERVED, Settings
 from tokenmill.driver.verdicts import Group, keep, known_of, read_verdicts, stored_of, unlike
 from tokenmill.errors import UsageError
@@ -62,7 +63,7 @@ class Sharing:
         self._names = [node.name for node in nodes]
         self._runs = runs
         is_asked = settings.routing == "auto" and settings.together != "yes"
-        self.groups = groups_of(nodes, digest, slots=settings.slots, threads=settings.threads) if is_asked else []
+        self.groups = _groups(nodes, settings, digest) if is_asked else []
         kept = self._kept = read_verdicts(runs) if self.groups else ()
         self.known = {group.nodes: verdict for group in self.groups if (verdict := known_of(group, kept)) is not None}
         if settings.together == "no":
@@ -110,6 +111,12 @@ def titled(names: Iterable[str]) -> str:
     if len(first) > NAMED:
         return f"nodes {', '.join(first[:NAMED])} and {len(first) + 1 - NAMED} more may share a device"
     return f"nodes {', '.join(first)} and {last} may share a device"
+
+
+def _groups(nodes: Sequence[Node], settings: Settings, digest: str) -> list[Group]:
+    if settings.on is not None:
+        return groups_on(settings, nodes, digest)
+    return groups_of(nodes, digest, slots=settings.slots, threads=settings.threads)
 
 
 def _only_one(group: Group, known: Verdict | None) -> Verdict:

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts, Node
+from tokenmill.driver.launching import crew_of, seats_of
 from tokenmill.driver.node_file import nodes_of
 from tokenmill.driver.options import Options, Settings, make_engine, make_strategy
 from tokenmill.engine import Engine
 from tokenmill.errors import NodeUnreachable, UsageError
+from tokenmill.launch.crew import Crew
 
 #: Servers that are asked at the same time.
 AT_ONCE = 32
@@ -43,7 +45,7 @@ class Survey(Struct, frozen=True):
 def survey(options: Options, settings: Settings) -> Survey:
     """Asks every node. Raises `UsageError` for what can't work, and if not a single node can be reached."""
     make_strategy(settings, rows=1, seed=options.seed)
-    nodes, engines = zip(*engines_of(options, settings), strict=True)
+    nodes, engines = zip(*engines_of(options, settings, crew=crew_of(settings)), strict=True)
     with ThreadPoolExecutor(AT_ONCE, "tokenmill-survey") as pool:  # a server that is away takes seconds to say nothing
         said = list(pool.map(_facts, engines))
     silent = [each for each in said if isinstance(each, NodeUnreachable)]
@@ -57,10 +59,20 @@ def survey(options: Options, settings: Settings) -> Survey:
     return Survey(found)
 
 
-def engines_of(options: Options, settings: Settings, longest: int = 0) -> list[tuple[Node, Engine]]:
-    """Every node with an engine that was not opened yet; `longest` is about the longest prompt there, in tokens."""
+def engines_of(
+    options: Options, settings: Settings, longest: int = 0, crew: Crew | None = None
+) -> list[tuple[Node, Engine]]:
+    """Every node with an engine that was not opened yet; `longest` is about the longest prompt there, in tokens.
+
+    With a crew the nodes are its seats.
+    """
     if not settings.nodes:
         raise UsageError("no node to run on; name a --model or a --node")
+    if crew is not None:
+        return [
+            (node, make_engine(node, options, settings, longest, crew.staffing(node.name)))
+            for node in seats_of(settings, remote=crew.launcher.remote)
+        ]
     return [(node, make_engine(node, options, settings, longest)) for node in nodes_of(settings)]
 
 

@@ -9,7 +9,7 @@ is waited for, files and commands that may hang go to a thread.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,12 +23,16 @@ from tokenmill.launch.spec import KINDS, On
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """What a launcher may know of the run: threads that the user asked of each rank, and the run's folder.
+    """What a launcher may know of the run: threads asked of each rank, where they compute, and the run's folder.
 
-    `folder` is None while options are checked before there is a run.
+    `folder` is None while options are checked before there is a run. `names` are the nodes of the run whose seats are
+    to be taken; `whole`: the last of them is one worker with everything that the others share, for comparison.
     """
 
     threads: int | None = None
+    device: str | None = None
+    names: tuple[str, ...] = ()
+    whole: bool = False
     folder: Path | None = None
 
 
@@ -62,8 +66,11 @@ class Launcher(Protocol):
         """
         ...
 
-    async def poll(self) -> Standing:
-        """Looks after what was started, about twice a second; starts again what should be there and isn't."""
+    async def poll(self, present: Sequence[Member]) -> Standing:
+        """Looks after what was started, about twice a second; starts again what should be there and isn't.
+
+        `present` are the workers that the door let in and that are there now.
+        """
         ...
 
     def dismiss(self, member: Member) -> None:

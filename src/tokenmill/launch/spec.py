@@ -30,8 +30,9 @@ class On(Struct, frozen=True, kw_only=True):
 
     `workers`: seats of the run, each a node. `most`: so many workers may sit at the same time if more join later, None
     for `workers`. `tp`: ranks of the tensor parallel group that each worker is. `silence`: seconds without a word
-    after which a worker, or a driver, is called lost. `force`: more threads than cores are fine. `options` are those
-    of the kind alone, by name without dashes in front; the launcher of that kind checks them.
+    after which a worker, or a driver, is called lost. `force`: more threads than cores are fine. `address`, `port`:
+    where workers of other hosts reach the driver; None and 0 for what is found and free. `options` are those of the
+    kind alone, by name without dashes in front; the launcher of that kind checks them.
     """
 
     kind: str
@@ -41,6 +42,8 @@ class On(Struct, frozen=True, kw_only=True):
     tp_engine: Literal["native", "deepspeed"] = "native"
     silence: float = SILENCE
     force: bool = False
+    address: str | None = None
+    port: int = 0
     options: dict[str, str] = {}
 
     @property

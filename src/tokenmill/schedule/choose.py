@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from tokenmill.errors import UsageError
@@ -63,6 +63,7 @@ def make(
     hedge: HedgePolicy | None = None,
     groups: Iterable[Sequence[int]] = (),
     known: Mapping[tuple[int, ...], Verdict] | None = None,
+    wholes: Collection[int] = (),
 ) -> Fleet:
     """A fresh strategy with failure policy and the states of nodes around it; `seed` draws the waits.
 
@@ -83,7 +84,7 @@ def make(
         raise UsageError(f"strategy {strategy!r} deals no blocks; use strategy 'static' or leave the blocks out")
     shared = [group for group in groups if len(group) > 1]
     if strategy == "auto" and shared:
-        inner = Together(inner, shared, known=known)
+        inner = Together(inner, shared, known=known, wholes=wholes)
     supervised: Strategy = Supervisor(inner, policy, seed)
     if hedge is not None:
         supervised = Hedged(supervised, hedge)  # inside the fleet, so that no second attempt goes to a node that rests

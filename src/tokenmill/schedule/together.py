@@ -7,7 +7,7 @@ Nodes that share nothing are in no group and pass through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -32,7 +32,7 @@ from tokenmill.schedule.trial import Trial, TrialPolicy, Verdict
 class Together:
     """Runs a `Trial` for each of the `groups`, which are node numbers that may share a device.
 
-    `known`: verdicts from before, by group.
+    `known`: verdicts from before, by group. `wholes`: nodes that have for themselves what their group shares.
     """
 
     def __init__(
@@ -41,9 +41,19 @@ class Together:
         groups: Iterable[Sequence[int]],
         policy: TrialPolicy | None = None,
         known: Mapping[tuple[int, ...], Verdict] | None = None,
+        wholes: Collection[int] = (),
     ) -> None:
         self.inner = inner
-        self.trials = [Trial(group, policy, (known or {}).get(tuple(group))) for group in groups if len(group) > 1]
+        self.trials = [
+            Trial(
+                group,
+                policy,
+                (known or {}).get(tuple(group)),
+                whole=next((node for node in group if node in wholes), None),
+            )
+            for group in groups
+            if len(group) > 1
+        ]
         self._trial_of = {node: trial for trial in self.trials for node in trial.nodes}
         self._up: dict[int, tuple[int, int]] = {}  # what the driver says of the nodes in groups
         self._shown: dict[int, tuple[int, int]] = {}

@@ -93,14 +93,23 @@ class Trial:
     """The trial of one group of nodes; `active` are those that may get requests now.
 
     `known` is a verdict from before: the trial begins with its nodes, and keeps to it if the run is too short for
-    another. One with a `why` was decided by the user, and nothing is tried.
+    another. One with a `why` was decided by the user, and nothing is tried. `whole` is a node that has for itself what
+    the others share: then it is what all others together are compared with, and never works beside them.
     """
 
-    def __init__(self, nodes: Sequence[int], policy: TrialPolicy | None = None, known: Verdict | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[int],
+        policy: TrialPolicy | None = None,
+        known: Verdict | None = None,
+        whole: int | None = None,
+    ) -> None:
         self.nodes = tuple(nodes)
+        self._together = tuple(node for node in nodes if node != whole)
+        self._alone = self.nodes if whole is None else (whole,)
         self.known = known
         self.verdict: Verdict | None = known if known is not None and known.why else None
-        self.active: tuple[int, ...] = self.nodes[:1] if known is None else known.nodes
+        self.active: tuple[int, ...] = self._alone[:1] if known is None else known.nodes
         self._after: list[float] = []  # logarithms of tokens a second since the verdict
         self._policy = policy or TrialPolicy()
         self._rates: dict[tuple[int, ...], list[float]] = {}  # logarithms of tokens a second
@@ -152,13 +161,19 @@ class Trial:
     def restrict(self, up: Sequence[int]) -> None:
         """Only these nodes can be used; what was begun is given up if one at work is missing."""
         if self.verdict is not None:
-            active = tuple(node for node in self.verdict.nodes if node in up) or tuple(up[:1])
+            active = tuple(node for node in self.verdict.nodes if node in up) or self._whatever(up)
             if active != self.active:
                 self._next(active)
         elif any(node not in up for node in self.nodes):
-            self._next([node for node in self.active if node in up] or up[:1])
+            self._next([node for node in self.active if node in up] or self._whatever(up))
         elif self.known is not None and not self._rates and self.active != self.known.nodes:
             self._next(self.known.nodes)  # nodes come up one after the other
+
+    def _whatever(self, up: Sequence[int]) -> tuple[int, ...]:
+        """What may work while those that should aren't there."""
+        if self._alone == self.nodes:
+            return tuple(up[:1])
+        return tuple(node for node in self._together if node in up) or tuple(up[:1])
 
     @property
     def contradiction(self) -> str:
@@ -216,21 +231,21 @@ class Trial:
         return max(self._policy.answers, sum(where == node for where, _ in self._flying.values()))
 
     def _judge(self) -> None:
-        together = self._rates.get(self.nodes, [])
-        alone = [self._rates.get((node,), []) for node in self.nodes]
+        together = self._rates.get(self._together, [])
+        alone = [self._rates.get((node,), []) for node in self._alone]
         if len(together) >= self._policy.least and all(len(rates) > 1 for rates in alone):
             best = max(range(len(alone)), key=lambda number: fmean(alone[number]))
             low, high = _interval(together, alone[best], self._policy.noise)
             if low > 0 or high < 0 or len(together) >= self._policy.most:
-                nodes = self.nodes if low > 0 else (self.nodes[best],)
+                nodes = self._together if low > 0 else (self._alone[best],)
                 rates = exp(fmean(together)), exp(fmean(alone[best]))
                 found = Verdict(nodes=nodes, together=rates[0], alone=rates[1], low=exp(low) - 1, high=exp(high) - 1)
                 self._decide(found)
                 return
         if len(self.active) == 1:
-            self._next(self.nodes)
+            self._next(self._together)
         else:
-            self._next([min(self.nodes, key=lambda node: (len(self._rates.get((node,), [])), node))])
+            self._next([min(self._alone, key=lambda node: (len(self._rates.get((node,), [])), node))])
 
     def _watch(self, rate: float, verdict: Verdict, *, is_ending: bool) -> None:
         """Notes a turn after the verdict, and begins the next at once."""

@@ -37,11 +37,19 @@ def usable_cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
 
     Two threads of one core share its arithmetic units: a second busy thread there only adds waiting.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return int(psutil.cpu_count(logical=False) or 1)
-    cores = {_siblings(cpus, cpu) for cpu in os.sched_getaffinity(0)}
+    cores = len(physical_cores(cpus))
     quota = _cpu_quota(cgroup)
-    return max(1, len(cores) if quota is None else min(len(cores), math.ceil(quota)))
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def physical_cores(cpus: Path = _CPUS) -> list[list[int]]:
+    """The physical cores this process may run on, each with those of its logical processors that it may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [[number] for number in range(int(psutil.cpu_count(logical=False) or 1))]
+    cores: dict[str, list[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        cores.setdefault(_siblings(cpus, cpu), []).append(cpu)
+    return list(cores.values())
 
 
 def usable_memory(cgroup: Path = _CGROUP) -> int:

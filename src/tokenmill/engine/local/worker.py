@@ -178,17 +178,18 @@ def main() -> None:
     serve(link, session)
 
 
-def isolate() -> None:
-    """Signals for others are ignored, no memory is ever dumped, and no parent means no worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def isolate(*, leashed: bool = True, ignored: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    """Signals for others are ignored and no memory is ever dumped; `leashed`: no parent means no worker."""
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_DUMPABLE, 0)  # the limit alone doesn't hold where dumps are piped to a program
-        # The parent is in fact the thread that started this process: it must live as long as the engine, as a
-        # thread with an event loop does. A parent that is already gone has closed the socket, which is seen as well.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if leashed:
+            # The parent is in fact the thread that started this process: it must live as long as the engine, as a
+            # thread with an event loop does. A parent that is already gone has closed the socket, which is seen too.
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def connect() -> Link:
