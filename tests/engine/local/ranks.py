@@ -33,12 +33,16 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Story(Struct, frozen=True, kw_only=True):
-    """What the lead loads, answers in tokens, then answers in text; `report` is where it writes what came of it."""
+    """What the lead loads, answers in tokens, then answers in text; `report` is where it writes what came of it.
+
+    `says`: it prints a line once it has answered something.
+    """
 
     load: Load
     report: str
     asked: list[Asked] = []
     texts: list[Request] = []
+    says: bool = False
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -69,6 +73,8 @@ def answer(story: Story, group: object = None) -> Report:
                 core.cancel(key)
         step = core.step()
         widths.append(step.width)
+        if story.says and len(widths) == 50:
+            print("it goes on", flush=True)
         for output in step.outputs:
             tokens[output.key].append(output.token)
     pieces: list[list[Piece]] = [[] for _ in story.texts]

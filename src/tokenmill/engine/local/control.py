@@ -46,6 +46,7 @@ class Peer:
         self._leave = leave
         self._inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._sending = threading.Lock()
+        self._closing = False
         _notice_silence(connection)
         threading.Thread(target=self._read, name=f"reads {name}", daemon=True).start()
 
@@ -67,6 +68,12 @@ class Peer:
         except OSError as error:
             self._leave(f"{self._name} of the tensor parallel group is gone ({error.strerror or error})")
 
+    def close(self) -> None:
+        """Ends the connection from this side, and thereby the other rank."""
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def _read(self) -> None:
         frames = Frames()
         cause = "it closed its connection"
@@ -78,7 +85,9 @@ class Peer:
             cause = f"it sent {error}"
         except OSError as error:
             cause = error.strerror or str(error)
-        self._leave(f"{self._name} of the tensor parallel group is gone ({cause})")
+        self._connection.close()
+        if not self._closing:
+            self._leave(f"{self._name} of the tensor parallel group is gone ({cause})")
 
 
 def welcome(listener: socket.socket, secret: bytes, size: int, deadline: float) -> tuple[dict[int, socket.socket], str]:

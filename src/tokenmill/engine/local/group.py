@@ -177,6 +177,11 @@ class Group:
         """The next message of each other rank; a follower hears one, its lead's. Waits for them without a limit."""
         return [peer.hear() for peer in self._peers]
 
+    def end(self) -> None:
+        """Leaves the group, which ends all other ranks; this process goes on."""
+        for peer in self._peers:
+            peer.close()
+
     def connect(self, device: str) -> None:
         """Joins the ranks' tensors: gloo on processors, NCCL on CUDA; all ranks of the group do it at the same time."""
         import torch
