@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from click.testing import CliRunner
 
 from engine.local.ranks import Asked, Report, Story, answer, play
-from engine.local.reference_models import MODELS, VOCAB, make_reference, ragged_requests
+from engine.local.reference_models import LLAMA, MODELS, VOCAB, make_reference, ragged_requests
+from tokenmill.cli import command
 from tokenmill.engine.local.folder import ModelFolder
 from tokenmill.engine.local.memory import plan_memory
 from tokenmill.engine.local.wire import Load
@@ -94,6 +96,70 @@ def test_two_ranks_give_the_tokens_of_one(name: str, tmp_path: Path) -> None:
     assert two.pieces == one.pieces
     assert two.kv_bytes * 2 == one.kv_bytes
     assert two.weight_bytes < one.weight_bytes
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_tokens_of_one_for_gpt2_124m(tmp_path: Path) -> None:
+    """GPT-2's real shape, random weights, fp32: greedy answers of mixed lengths in shared passes."""
+    import transformers
+
+    torch.manual_seed(0)
+    path = tmp_path / "model"
+    transformers.GPT2LMHeadModel(transformers.GPT2Config()).to(torch.bfloat16).save_pretrained(path)
+    save_tokenizer(path)
+    generator = torch.Generator().manual_seed(3)
+    asked = [
+        Asked(
+            prompt=torch.randint(0, 50257, (3 + 17 * number % 40,), generator=generator).tolist(),
+            sampling=Sampling(max_tokens=4 + 5 * number % 13),
+        )
+        for number in range(10)
+    ]
+    report = str(tmp_path / "report.json")
+
+    one = answer(Story(load=make_load(path, tokens=300), report=report, asked=asked))
+    two, written = play(Story(load=make_load(path, tp=2, tokens=300), report=report, asked=asked), tmp_path, 2)
+
+    assert two is not None, written
+    assert two.tokens == one.tokens
+    assert [len(tokens) for tokens in two.tokens] == [each.sampling.max_tokens for each in asked]
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "w4a16-g32"])
+def test_ranks_decode_quantized_models_and_share_them(kind: str, tmp_path: Path) -> None:
+    """Quantized tensors are decoded and then cut: two ranks answer a GGUF file, or a packed folder, as one does."""
+    path = quantized(save_even(tmp_path / "model"), tmp_path, kind)
+    prompts = [("a", 12), ("the tale", 9), ("two ranks", 30)]
+    texts = [
+        Request(row=row, custom_id=str(row), prompt=prompt, sampling=Sampling(max_tokens=limit), raw=True)
+        for row, (prompt, limit) in enumerate(prompts)
+    ]
+    report = str(tmp_path / "report.json")
+
+    one = answer(Story(load=make_load(path), report=report, texts=texts))
+    two, written = play(Story(load=make_load(path, tp=2), report=report, texts=texts), tmp_path, 2)
+
+    assert two is not None, written
+    assert two.pieces == one.pieces
+
+
+def save_even(path: Path) -> Path:
+    """A Llama whose rows are multiples of 32, as encodings want them."""
+    import transformers
+
+    torch.manual_seed(2)
+    sizes = LLAMA | {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256}
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).save_pretrained(path)
+    save_tokenizer(path)
+    return path
+
+
+def quantized(model: Path, folder: Path, kind: str) -> Path:
+    """The model as `tokenmill quantize` writes it."""
+    output = folder / ("quantized.gguf" if kind == "q8_0" else "quantized")
+    done = CliRunner().invoke(command, ["quantize", str(model), str(output), "--to", kind])
+    assert done.exit_code == 0, done.output
+    return output
 
 
 def test_a_rank_holds_what_the_plan_says(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def check_size(config: ModelConfig, size: int) -> None:
     if config.heads % size:
         what = f"{config.heads} heads"
     elif config.kv_heads % size:
-        what = f"{config.kv_heads} heads of keys and values"
+        what = f"{config.kv_heads} head{'s' if config.kv_heads > 1 else ''} of keys and values"
     else:
         what = f"{config.intermediate} columns of the MLP"
     *others, last = [str(each) for each in sizes]
