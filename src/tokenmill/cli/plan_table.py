@@ -26,22 +26,22 @@ def show_plan(plan: Plan) -> None:
 
 
 def _lines(plan: Plan, width: int) -> Iterable[str]:
-    yield from _wrapped(
+    yield from wrapped(
         f"{plan.rows} rows, about {figure(plan.prompt_tokens)} prompt tokens and {figure(plan.output_tokens)} output "
         f"tokens, model {plan.model}, strategy {plan.strategy}",
         width,
     )
     rows = [_cells(choice) for choice in (*plan.alone, *plan.together)]
-    yield from _paragraphs(rows) if width < NARROW else _table(rows, width)
+    yield from as_paragraphs(rows) if width < NARROW else as_table(rows, width)
     noted = [f"{each.node}: {each.note}" for each in plan.nodes if each.note]
     for sentence in (*plan.answers, *noted, *_alone(plan)):
-        yield from _wrapped(sentence, width)
+        yield from wrapped(sentence, width)
     for title, said in (("figures", list(map(_figures, plan.nodes))), ("taken for granted", list(plan.assumes))):
         said = [each for each in said if each]
         if said:
             yield f"{title}:"
         for each in said:
-            yield from _wrapped(each, width, "  ")
+            yield from wrapped(each, width, "  ")
     yield "nothing was sent"
 
 
@@ -67,15 +67,16 @@ def _names(nodes: Sequence[str]) -> str:
     return " + ".join(nodes) if len(nodes) <= LISTED else f"these + {nodes[-1]} ({len(nodes)} nodes)"
 
 
-def _table(rows: Sequence[dict[str, str]], width: int) -> Iterable[str]:
+def as_table(rows: Sequence[dict[str, str]], width: int) -> Iterable[str]:
+    """A table whose first column folds where the terminal is narrow."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.ASCII2 if is_plain() else box.SIMPLE, padding=(0, 1), pad_edge=False)
-    for name in rows[0]:
-        is_name = name == "nodes"
+    for place, name in enumerate(rows[0]):
+        is_name = place == 0
         table.add_column(name, overflow="fold", no_wrap=not is_name, justify="left" if is_name else "right")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row.values()))
@@ -84,10 +85,11 @@ def _table(rows: Sequence[dict[str, str]], width: int) -> Iterable[str]:
     yield from (line.rstrip() for line in screen.getvalue().splitlines() if line.strip())
 
 
-def _paragraphs(rows: Sequence[dict[str, str]]) -> Iterable[str]:
+def as_paragraphs(rows: Sequence[dict[str, str]]) -> Iterable[str]:
+    """One for each row, headed by its first cell."""
     for row in rows:
-        for name, value in row.items():
-            if name == "nodes":
+        for place, (name, value) in enumerate(row.items()):
+            if place == 0:
                 yield printable(value)
             elif value:
                 yield printable(f"  {name:10} {value}")
@@ -107,7 +109,8 @@ def _figures(node: NodeFigures) -> str:
     return f"{node.node}: {', '.join(parts)} ({node.source})"
 
 
-def _wrapped(text: str, width: int, indent: str = "") -> Iterable[str]:
+def wrapped(text: str, width: int, indent: str = "") -> Iterable[str]:
+    """A sentence, folded between words."""
     text = printable(text)
     yield from textwrap.wrap(
         text, max(20, width), initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False

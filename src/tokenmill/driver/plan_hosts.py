@@ -78,7 +78,7 @@ def play_crowd(
     Raises:
         UsageError: there are more nodes or rows than can be played, or too few.
     """
-    _check(nodes, rows, losses)
+    check_crowd(nodes, rows, losses)
     settings = replace(settings, hedge=False)
     hosts = list(islice(cycle(kinds), nodes))
     tokens = _total(lengths, rows)
@@ -117,10 +117,11 @@ def best_rate(node: SimNode) -> float:
     return times * node.speed
 
 
-def _check(nodes: int, rows: int, losses: Losses) -> None:
+def check_crowd(nodes: int, rows: int, losses: Losses) -> None:
+    """Raises `UsageError` for more nodes or rows than can be played, or none."""
     for what, count, most in (("nodes", nodes, MOST_NODES), ("rows", rows, MOST_ROWS)):
         if not 1 <= count <= most:
-            raise UsageError(f"{count} {what}: from 1 to {most} can be simulated; plan with fewer")
+            raise UsageError(f"{count} {what}: from 1 to {most} can be simulated; choose a number of these")
     if not 0 <= losses.share < 1:
         raise UsageError(f"losses of {100 * losses.share:g} %: give a share from 0 % to below 100 %")
 

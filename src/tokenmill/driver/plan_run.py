@@ -34,10 +34,14 @@ PLAYED = 2000
 
 
 class Work(Struct, frozen=True):
-    """The rows of an input, and their tokens: of prompts estimated, of answers predicted."""
+    """The rows of an input, and their tokens: of prompts estimated, of answers predicted.
+
+    `longest`: the tokens of the longest prompt and answer together.
+    """
 
     rows: tuple[SimRow, ...]
     prompt_tokens: int
+    longest: int = 0
 
     @property
     def output_tokens(self) -> int:
@@ -92,18 +96,12 @@ def plan_run(options: Options, settings: Settings, runs: Path) -> Plan:
     """
     settings = replace(settings, strategy=settings.routing)
     make_strategy(settings, rows=1, seed=options.seed)
-    nodes = nodes_of(settings)
-    has_names = any(":" not in text for text in settings.nodes)
-    kept_names = {entry.name for entry in load(nodes_path(settings.nodes_file))} if has_names else set()
-    written = [node.name if node.name in kept_names else f"{node.engine}:{node.target}" for node in nodes]
-    known = known_nodes(nodes, written, settings.model, read_figures(runs), read_paces(runs))
+    known = find_known(settings, runs)
     usable = [each for each in known if each.speed is not None]
-    if not usable:
-        _refuse(known, written, runs)
     group = sharing_of(known, read_verdicts(runs), settings.slots)
     with tempfile.TemporaryDirectory(prefix="tokenmill-") as folder:
         work = read_work(options.workload, Path(folder))
-    player = _Player(work, {each.node.name: each for each in usable}, settings, options.seed)
+    player = Player(work, {each.node.name: each for each in usable}, settings, options.seed)
     alone = [player.play((Unit(nodes=(each.node.name,), rate=0.0),)) for each in usable]
     grown: list[Choice] = []
     for units in growing(group.units):
@@ -125,21 +123,38 @@ def plan_run(options: Options, settings: Settings, runs: Path) -> Plan:
     )
 
 
+def find_known(settings: Settings, runs: Path) -> list[Known]:
+    """What is stored of each of the nodes; of one at least there is a speed.
+
+    Raises:
+        UsageError: a name is wrong, or nothing is stored of any node.
+    """
+    nodes = nodes_of(settings)
+    has_names = any(":" not in text for text in settings.nodes)
+    kept_names = {entry.name for entry in load(nodes_path(settings.nodes_file))} if has_names else set()
+    written = [node.name if node.name in kept_names else f"{node.engine}:{node.target}" for node in nodes]
+    known = known_nodes(nodes, written, settings.model, read_figures(runs), read_paces(runs))
+    if all(each.speed is None for each in known):
+        _refuse(known, written, runs)
+    return known
+
+
 def read_work(spec: Spec, folder: Path) -> Work:
     """The rows of an input that would be sent; what has no offsets is spooled into `folder`."""
     scanned = scan(spec, folder)
     entries = [entry for entry in scanned if entry.fault is None]
     assert scanned.input is not None
-    prompts, rows = 0, []
+    prompts, longest, rows = 0, 0, []
     with Reader(spec, scanned.input) as reader:
         for entry in entries:
             place = (entry.row, entry.custom_id, entry.offset, entry.length, entry.line)
-            prompts += estimate(reader.request(*place))
+            prompt = estimate(reader.request(*place))
             tokens = max(1, round(entry.predicted))
+            prompts, longest = prompts + prompt, max(longest, prompt + tokens)
             rows.append(SimRow(row=entry.row, tokens=tokens, length=entry.predicted, group=entry.group))
     if not rows:
         raise UsageError(f"{spec.source}: holds no row that could be sent; correct its rows")
-    return Work(tuple(rows), prompts)
+    return Work(tuple(rows), prompts, longest)
 
 
 def _refuse(known: Sequence[Known], written: Sequence[str], runs: Path) -> None:
@@ -149,7 +164,7 @@ def _refuse(known: Sequence[Known], written: Sequence[str], runs: Path) -> None:
     raise UsageError(f"{runs / FIGURES} has no figures to plan with; {reasons}")
 
 
-class _Player:
+class Player:
     """Plays the rows on sets of nodes."""
 
     def __init__(self, work: Work, known: Mapping[str, Known], settings: Settings, seed: int) -> None:
@@ -164,7 +179,7 @@ class _Player:
         for unit in units:
             if unit.after:
                 pace |= dict.fromkeys((*unit.after, *unit.nodes), unit.pace)
-        nodes = [self._node(name, pace[name]) for name in names]
+        nodes = [self.node(name, pace[name]) for name in names]
         bound, binding = self._bound(pace)
         makespan = max(bound, self._makespan(names, nodes))
         return Choice(
@@ -176,7 +191,7 @@ class _Player:
             rate=self._work.output_tokens / makespan,
         )
 
-    def _node(self, name: str, pace: float) -> SimNode:
+    def node(self, name: str, pace: float = 1.0) -> SimNode:
         """A node as it says it is, and with the curve that it really has."""
         known = self._known[name]
         speed = known.speed
@@ -202,7 +217,7 @@ class _Player:
         rows = self._work.rows
         if len(rows) <= PLAYED:
             return self._time(names, nodes, rows)
-        many, few = _part(rows, PLAYED), _part(rows, PLAYED // 2)
+        many, few = sample_of(rows, PLAYED), sample_of(rows, PLAYED // 2)
         long, short = self._time(names, nodes, many), self._time(names, nodes, few)
         tokens, less = (sum(row.tokens for row in part) for part in (many, few))
         each = (long - short) / (tokens - less) if tokens > less else 0.0
@@ -245,7 +260,7 @@ def server_slots() -> int:
     return slots
 
 
-def _part(rows: Sequence[SimRow], count: int) -> list[SimRow]:
+def sample_of(rows: Sequence[SimRow], count: int) -> list[SimRow]:
     """So many rows with lengths spread as in all of them, in the order of the file."""
     ordered = sorted(rows, key=lambda row: (row.tokens, row.row))
     return sorted((ordered[(2 * i + 1) * len(rows) // (2 * count)] for i in range(count)), key=lambda row: row.row)
