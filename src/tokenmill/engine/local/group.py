@@ -42,6 +42,8 @@ INTERFACE_VARIABLE = "GLOO_SOCKET_IFNAME"
 JOINING = 120.0
 #: Seconds a rank waits inside one collective. A peer that died is noticed at once; this is for one that hangs.
 COLLECTIVE = 120.0
+#: Seconds for which a follower asks one store for its lead before it looks for another store.
+LOOKING = 10.0
 #: Seconds between two tries to reach the lead.
 PAUSE = 0.2
 
@@ -144,13 +146,13 @@ class Group:
         if not key:
             raise UsageError(f"{TOKEN_VARIABLE} isn't set: ranks can't know each other; start ranks by a launcher")
         deadline = time.monotonic() + JOINING
-        store = _open_store(place)
         where = f"group-{place.index}-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         leaving = leave or end_process
         if place.leads:
+            store = _open_store(place)
             sockets, name = _gather(place, store, where, key, deadline, environment.get(INTERFACE_VARIABLE, ""))
         else:
-            found, name = _find_lead(place, store, where, key, deadline)
+            found, name, store = _find_lead(place, where, key, deadline)
             sockets = {0: found}
         first = place.index * place.size
         peers = {rank: Peer(each, f"rank {first + rank}", leaving) for rank, each in sockets.items()}
@@ -269,15 +271,20 @@ def end_process(cause: str) -> NoReturn:
 
 
 def _open_store(place: Place) -> Store:
-    """The store of the world; who opens it listens where MASTER_ADDR is and nowhere else."""
+    """The store of the world; who opens it listens where MASTER_ADDR is and nowhere else.
+
+    A host's name that stands for 127.0.0.1 on that host itself, as is common, says nothing of where others look.
+    """
     from torch._C._distributed_c10d import TCPStore
 
     host, port = place.store
-    limit = timedelta(seconds=JOINING)
+    limit = timedelta(seconds=JOINING if place.leads else LOOKING)
     try:
         if not place.hosts_store:
             return TCPStore(host, port, None, False, timeout=limit, wait_for_workers=False)
-        listener = socket.create_server((socket.gethostbyname(host), port))
+        address = socket.gethostbyname(host)
+        is_misnamed = ip_address(address).is_loopback and host not in (address, "localhost")
+        listener = socket.create_server(("" if is_misnamed else address, port))
         return TCPStore(host, port, None, True, limit, wait_for_workers=False, master_listen_fd=listener.detach())
     except (OSError, RuntimeError) as error:
         raise GroupNotFormed(f"the meeting point {host}:{port} can't be used ({_first_line(error)})") from error
@@ -298,19 +305,25 @@ def _gather(
             ) from error
 
 
-def _find_lead(place: Place, store: Store, where: str, secret: bytes, deadline: float) -> tuple[socket.socket, str]:
-    """The lead's socket; an address that a former lead left behind is tried until the new one replaces it."""
+def _find_lead(place: Place, where: str, secret: bytes, deadline: float) -> tuple[socket.socket, str, Store]:
+    """The lead's socket, the group's name, and the store by which it was found.
+
+    What a former lead left behind, an address or a whole store, is tried anew until its successor's is there.
+    """
     cause: object = "it hasn't come"
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            store.wait([where], timedelta(seconds=max(0.1, deadline - time.monotonic())))
+            store = _open_store(place)
+            store.wait([where], timedelta(seconds=min(LOOKING, left)))
             host, port = store.get(where).decode().split()
-            connection = socket.create_connection((host, int(port)), timeout=max(0.1, deadline - time.monotonic()))
-        except (OSError, RuntimeError) as error:
+            connection = socket.create_connection((host, int(port)), timeout=LOOKING)
+        except (OSError, RuntimeError, GroupNotFormed) as error:
             cause = _first_line(error)
         else:
             try:
-                return connection, introduce(connection, secret, place.rank)
+                name = introduce(connection, secret, place.rank)
+                store.set_timeout(timedelta(seconds=JOINING))
+                return connection, name, store
             except (OSError, Stranger) as error:
                 cause = error
                 connection.close()
