@@ -74,6 +74,10 @@ class Land:
         self._started.append(process)
         return process
 
+    def python(self, host: str) -> list[str]:
+        """How Python is called in the host."""
+        return self._line(host, ())
+
     def serve(self, host: str, folder: Path, script: str, *, port: int, address: str = "0.0.0.0") -> None:
         """A fault server in the host, which answers when this returns."""
         path = folder / f"{host}-{port}-{address}.toml"

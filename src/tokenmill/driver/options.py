@@ -180,6 +180,8 @@ def make_strategy(
             "use --strategy auto or leave it out"
         )
     policy = RetryPolicy() if settings.retries is None else RetryPolicy(retries=settings.retries)
+    if settings.on is not None:  # a lost worker's seat may stay empty for good, so its suspects don't wait for it long
+        policy = msgspec.structs.replace(policy, patience=settings.on.silence)
     is_limited = settings.rpm or settings.tpm or any(map(is_served, settings.nodes))  # servers tell their limits
     fleet = make(
         settings.routing,

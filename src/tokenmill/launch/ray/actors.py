@@ -1,0 +1,207 @@
+"""The actors of a run: placed where Ray finds room, looked after, and placed anew when they are lost.
+
+An actor that finds no room waits inside Ray until a node joins that has some: so late nodes get a worker too. None is
+ever restarted by Ray itself, as its rank would have to be known to be gone first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from tokenmill.launch.ray.holder import Holder
+from tokenmill.launch.ray.wire import Hold, Over, Report, Told
+
+#: Seconds before a worker that ended is placed anew; doubled each time it ends soon.
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+#: A worker that lived so many seconds was well.
+WELL = 30.0
+#: Times in a row that a worker may end soon before it is given up.
+HOPELESS = 5
+
+
+class Post:
+    """One worker's place among the others, and the actor that holds it now."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.generation = -1
+        self.actor: Any = None
+        self.facts: Any = None
+        self.ended: Any = None
+        self.since = 0.0
+        self.due = 0.0
+        self.failures = 0
+        self.last = ""
+
+    @property
+    def is_hopeless(self) -> bool:
+        return self.failures >= HOPELESS
+
+
+class Actors:
+    """All workers of a run on a Ray that this process is connected to; `tell` hears what users should know."""
+
+    def __init__(self, hold: Hold, tell: Callable[[Report], None]) -> None:
+        self._hold = hold
+        self._tell = tell
+        self._told: set[str] = set()
+        self._posts = [Post(index) for index in range(hold.seats)]
+        self._over = False
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.gpus, self.cpus, self._beside = share(hold, nodes)
+        self._nodes = nodes
+
+    def unfit(self) -> str:
+        """Why no node that is there now could ever hold a worker; empty if one can."""
+        wanted = {"GPU": self.gpus * self._hold.tp, "CPU": self.cpus * self._hold.tp}
+        if self._hold.resource is not None:
+            wanted[self._hold.resource[0]] = self._hold.resource[1]
+        if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in self._nodes):
+            return ""
+        asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
+        most = ", ".join(
+            f"{max((node.get(name, 0.0) for node in self._nodes), default=0.0):g} {name}"
+            for name, amount in wanted.items()
+            if amount
+        )
+        return f"a worker needs {asked} on one node, and no node of the Ray cluster has them (at most {most}); ask for \
+less, or add such a node"
+
+    def describe(self) -> str:
+        """Where the workers go, in a line."""
+        each = [f"{self.cpus * self._hold.tp:g} CPU"]
+        if self.gpus:
+            each.append(f"{self.gpus * self._hold.tp:g} GPU")
+        place = self._hold.address or "started on this machine"
+        return f"Ray ({place}) has {len(self._nodes)} node(s); each worker gets {' and '.join(each)}"
+
+    def look(self, seconds: float) -> None:
+        """Waits so long for something to happen, and does what follows from it."""
+        now = time.monotonic()
+        for post in self._posts:
+            if post.actor is None and not post.is_hopeless and now >= post.due:
+                self._place(post)
+        awaited = {ref: post for post in self._posts for ref in (post.facts, post.ended) if ref is not None}
+        if not awaited:
+            time.sleep(seconds)
+            return
+        ready, _ = ray.wait(list(awaited), num_returns=1, timeout=seconds)
+        for ref in ready:
+            self._hear(awaited[ref], ref)
+        self._end_if_hopeless()
+
+    def dismiss(self, index: int, generation: int) -> None:
+        """Ends this worker, whose silence says that it is lost."""
+        if 0 <= index < len(self._posts) and (post := self._posts[index]).generation == generation and post.actor:
+            self._lose(post, "it was silent")
+
+    def close(self) -> None:
+        """Ends all actors, and so their ranks."""
+        for post in self._posts:
+            self._kill(post)
+
+    def _place(self, post: Post) -> None:
+        """Asks Ray for a place; it may be given much later, when a node joins."""
+        hold = self._hold
+        post.generation += 1
+        post.since = 0.0
+        resources = dict([hold.resource]) if hold.resource is not None else {}
+        kind = ray.remote(Holder).options(
+            num_cpus=self.cpus * hold.tp,
+            num_gpus=self.gpus * hold.tp,
+            resources=resources,
+            scheduling_strategy="SPREAD",
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        post.actor = kind.remote()
+        post.facts = post.actor.facts.remote()
+
+    def _hear(self, post: Post, ref: Any) -> None:
+        """The answer to one question, or that there will be none."""
+        try:
+            said = ray.get(ref)
+        except RayError as error:
+            self._lose(post, reason_of(error))
+            return
+        if ref is not post.facts:
+            self._lose(post, str(said))
+            return
+        post.facts = None
+        version, host = said
+        if version != self._hold.version:
+            self._once(
+                f"host {host} of the Ray cluster has tokenmill {version} and the driver {self._hold.version}; install "
+                "the same version of tokenmill on both"
+            )
+            self._lose(post, f"host {host} has tokenmill {version} and the driver {self._hold.version}")
+            return
+        post.since = time.monotonic()
+        post.ended = post.actor.hold.remote(
+            self._hold.environment, post.index, post.generation, self._hold.tp, self._beside
+        )
+
+    def _lose(self, post: Post, reason: str) -> None:
+        """The worker is gone, or must go; another takes its place after a while."""
+        now = time.monotonic()
+        lived = post.since and now - post.since > WELL
+        self._kill(post)
+        post.failures = 1 if lived else post.failures + 1
+        post.last = reason
+        post.due = now + min(FIRST_DELAY * 2 ** (post.failures - 1), LONGEST_DELAY)
+        if post.is_hopeless:
+            self._once(f"worker {post.index} is given up after {post.failures} tries: {reason}")
+
+    def _kill(self, post: Post) -> None:
+        actor, post.actor, post.facts, post.ended = post.actor, None, None, None
+        if actor is not None:
+            try:
+                ray.kill(actor, no_restart=True)
+            except (RayError, ValueError):  # gone with its node
+                return
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(Told(text))
+
+    def _end_if_hopeless(self) -> None:
+        if not self._over and all(post.is_hopeless for post in self._posts):
+            self._over = True
+            self._tell(Over(f"no worker stays alive on the Ray cluster: {self._posts[0].last}"))
+
+
+def share(hold: Hold, nodes: list[dict[str, float]]) -> tuple[float, float, int]:
+    """GPUs and CPUs of each rank, and how many workers share a node's memory.
+
+    Unsaid, a rank gets a GPU if the cluster has any, and one CPU with it; without GPUs the workers divide the nodes'
+    processors among themselves, as one process that uses all of a node is faster than many that share it.
+    """
+    has_gpus = any(node.get("GPU", 0.0) >= 1 for node in nodes)
+    gpus = hold.gpus if hold.gpus is not None else (1.0 if has_gpus and hold.cpus is None else 0.0)
+    able = [node["CPU"] for node in nodes if node.get("CPU", 0.0) >= 1]
+    beside = max(1, math.ceil(hold.workers / max(1, len(able))))
+    if hold.cpus is not None:
+        cpus = hold.cpus
+    elif gpus:
+        cpus = 1.0
+    else:
+        cpus = float(max(1, int(min(able, default=1.0) // (beside * hold.tp))))
+    fit = [
+        int(min(node.get("CPU", 0.0) // (cpus * hold.tp), node["GPU"] // (gpus * hold.tp) if gpus else math.inf))
+        for node in nodes
+        if node.get("CPU") and (not gpus or node.get("GPU"))
+    ]
+    return gpus, cpus, max(1, min(max(fit, default=1), hold.seats)) * hold.tp
+
+
+def reason_of(error: BaseException) -> str:
+    """The line of Ray's words that says most: the last one that isn't empty."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:500]
