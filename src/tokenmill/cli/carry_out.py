@@ -10,9 +10,10 @@ from tokenmill.cli.progress import watcher
 from tokenmill.cli.screen import ReaderGone, drop_stdout, is_plain, line_for, printable, say, say_json, tell
 from tokenmill.driver.options import Settings
 from tokenmill.driver.prepare import RECORD
-from tokenmill.driver.session import Outcome, execute
+from tokenmill.driver.session import Outcome, execute, settings_of
 from tokenmill.errors import TokenmillError
 from tokenmill.record.export import errors_path
+from tokenmill.record.folder import read_manifest
 from tokenmill.record.store import Record
 from tokenmill.report import as_text
 from tokenmill.report.certificate import Certificate
@@ -48,6 +49,13 @@ def carry_out(folder: Path, settings: Settings | None, *, as_json: bool, quiet: 
 
 
 def _execute(folder: Path, settings: Settings | None, *, as_json: bool, quiet: bool, surveyed: bool) -> Outcome:
+    settings = settings or settings_of(read_manifest(folder))
+    if settings.on is not None and settings.on.kind == "slurm":
+        from tokenmill.cli import slurm_job
+
+        if slurm_job.is_for_a_job(settings):
+            slurm_job.have_done(folder, settings, as_json=as_json, quiet=quiet)
+            surveyed = True  # nothing is left to be sent: the outcome is collected
     record = Record(folder / RECORD)
     counts = record.counts()
     record.close()

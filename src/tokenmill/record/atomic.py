@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from tokenmill.record.lock import is_alive
+from tokenmill.record.place import shared_kind
 
 
 @contextmanager
@@ -31,7 +32,12 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _sweep(path: Path) -> None:
-    """Removes what processes left that died while they wrote this file."""
+    """Removes what processes left that died while they wrote this file.
+
+    Where other hosts may write, a number says nothing of whether its process is alive, and what is left stays.
+    """
+    if shared_kind(path.parent):
+        return
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         pid = left.name.split(".")[-2]
         if pid.isdigit() and not is_alive(int(pid)):

@@ -24,6 +24,7 @@ import platformdirs
 from tokenmill.errors import UsageError
 from tokenmill.record.atomic import make_folder, sync_folder, whole_file
 from tokenmill.record.lock import is_alive, is_locked
+from tokenmill.record.place import shared_kind
 from tokenmill.workload import Input
 
 PROBE_BYTES = 1 << 20
@@ -172,9 +173,12 @@ def remove(folder: Path) -> None:
 
 
 def remove_abandoned(runs: Path) -> int:
-    """Deletes folders whose preparation never ended because their process died; returns how many."""
+    """Deletes folders whose preparation never ended because their process died; returns how many.
+
+    None where other hosts may prepare runs: a number says nothing of whether a process there is alive.
+    """
     removed = 0
-    for folder in runs.glob(".*.new") if runs.is_dir() else ():
+    for folder in runs.glob(".*.new") if runs.is_dir() and not shared_kind(runs) else ():
         pid = folder.name.split(".")[-2]
         if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)

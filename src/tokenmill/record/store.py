@@ -19,6 +19,7 @@ from tokenmill.event import Attempt
 from tokenmill.footprint import Footprint
 from tokenmill.record import schema
 from tokenmill.record.atomic import sync_folder
+from tokenmill.record.place import shared_kind
 from tokenmill.record.writer import STATEMENTS, connect, open_log
 
 _UNFINISHED = (
@@ -107,6 +108,10 @@ class Record:
         try:
             self._connection = connect(path)
         except sqlite3.OperationalError as error:
+            if (kind := shared_kind(path.parent)) and "locked" in str(error):
+                raise UsageError(
+                    f"{path}: another process has it to itself, as there may be one at a time on {kind}; wait for it"
+                ) from error
             raise StorageError(f"{path}: can't be opened ({error}); free space or check the disk") from error
         except sqlite3.DatabaseError as error:
             raise UsageError(f"{path}: not a readable record ({error}); restore the run folder from a copy") from error
@@ -259,6 +264,11 @@ class Record:
         (answered,) = self._connection.execute("SELECT count(*) FROM answer").fetchone()
         failed = dict(self._connection.execute("SELECT kind, count(*) FROM failure GROUP BY kind ORDER BY kind"))
         return Counts(rows=rows, answered=answered, failed=failed)
+
+    def in_flight(self) -> int:
+        """Attempts without an end: what a driver that is at work waits for."""
+        (found,) = self._connection.execute("SELECT count(*) FROM attempt WHERE outcome IS NULL").fetchone()
+        return int(found)
 
     def has_attempts(self) -> bool:
         """Whether anything was ever sent."""

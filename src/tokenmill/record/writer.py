@@ -17,12 +17,16 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from tokenmill.errors import StorageError
 from tokenmill.event import Answer
+from tokenmill.record.place import shared_kind
 from tokenmill.request import Usage
 
 FOLD_AFTER = 32 << 20
+#: Seconds to wait for a record that another process has to itself.
+SHARED_WAIT = 3.0
 
 Parameters = tuple[object, ...]
 
@@ -210,13 +214,22 @@ class Writer:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection whose transactions are begun and ended by hand; the write-ahead log is never folded on its own.
 
-    On a file system that can't share memory between processes SQLite keeps its rollback journal; then every commit
-    syncs by itself.
+    Where other hosts may see the file it is kept in another way: the log needs memory that all who open it share. Then
+    SQLite keeps its rollback journal, every commit syncs by itself, and one process at a time has the file to itself,
+    so that no host works with what another has changed; connections of that process still share it (`unix-excl`).
     """
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    if shared_kind(path.parent):
+        address = f"file:{quote(str(path.absolute()))}?vfs=unix-excl"
+        connection = sqlite3.connect(
+            address, uri=True, isolation_level=None, timeout=SHARED_WAIT, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+        connection.execute("PRAGMA synchronous = FULL")
+    else:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA cache_size = -16384")
     return connection
 

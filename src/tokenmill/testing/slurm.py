@@ -23,6 +23,8 @@ from typing import Self
 from tokenmill.errors import UsageError
 
 NODES = ("n1", "n2", "n3")
+#: A node of partition `wide` that is another host, and never there.
+FAR = "far"
 #: What must be installed; Debian's packages slurmctld, slurmd, slurm-client and munge bring all of it.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo", "unshare")
 #: Daemons lie where a user's path may not lead.
@@ -205,6 +207,8 @@ class SlurmCluster:
             )
         names = ",".join(NODES)
         text += f"PartitionName=debug Nodes={names} Default=YES MaxTime=INFINITE State=UP\n"
+        text += f"NodeName={FAR} NodeHostname={FAR} NodeAddr=192.0.2.9 CPUs=1 RealMemory=100 State=DOWN\n"
+        text += f"PartitionName=wide Nodes={NODES[0]},{FAR} MaxTime=INFINITE State=UP\n"
         text += f"PartitionName=short Nodes={NODES[0]} MaxTime=00:05:00 State=UP\n"
         (self.folder / "slurm.conf").write_text(text, encoding="utf-8")
         (self.folder / "gres.conf").write_text(f"NodeName={names} Name=gpu File=/dev/null\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,9 +112,8 @@ def parse_allocation(options: Mapping[str, str], tasks: int) -> Allocation:
         found |= _array(value)
     if (value := options.get("container")) is not None:
         found["container"] = _words(value)
-    if (value := options.get("python")) is not None:
-        _fits("python", value, None, "the path of an interpreter")
-        found["python"] = value
+    found["python"] = options.get("python", sys.executable)
+    _fits("python", found["python"], None, "the path of an interpreter")
     for name in ("requeue", "shared"):
         if (value := options.get(name)) is not None:
             _fits(name, value, re.compile("yes|no"), "yes or no")

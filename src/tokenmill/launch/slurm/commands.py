@@ -94,13 +94,14 @@ def requeue(number: str) -> None:
 
 
 def node_hosts(partition: str | None) -> list[tuple[str, str]]:
-    """(address, host name) of the nodes of a partition, or of all."""
+    """(address, host name) of the nodes of a partition, or of the default one, or of all where there is none."""
     words = ["-p", partition] if partition else []
-    code, out, said = _call("sinfo", "-h", "-N", *words, "-o", "%o|%n")
+    code, out, said = _call("sinfo", "-h", "-N", *words, "-o", "%o|%n|%P")
     if code:
         raise SlurmSilent(f"sinfo: {_reason(said)}")
-    lines = {tuple(line.strip().split("|")) for line in out.splitlines()}
-    return sorted((line[0], line[1]) for line in lines if len(line) == 2)
+    lines = [line.strip().split("|") for line in out.splitlines()]
+    chosen = [line for line in lines if line[-1].endswith("*")] if partition is None else []
+    return sorted({(line[0], line[1]) for line in chosen or lines if len(line) == 3})
 
 
 def _call(*words: str, given: str | None = None) -> tuple[int, str, str]:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tokenmill.errors import TokenmillError, UsageError
 from tokenmill.footprint import OwnProcess
@@ -22,8 +23,9 @@ from tokenmill.launch.invitation import FILE_VARIABLE, Invitation
 from tokenmill.launch.launcher import Standing, Work
 from tokenmill.launch.member import Member
 from tokenmill.launch.slurm.allocation import Allocation, parse_allocation
-from tokenmill.launch.slurm.commands import check_commands
+from tokenmill.launch.slurm.commands import check_commands, test_script
 from tokenmill.launch.slurm.place import ELEMENT_VARIABLE, is_inside, join_file
+from tokenmill.launch.slurm.script import write_script
 from tokenmill.launch.spec import On
 
 #: Seconds that ranks have to leave after they were told to.
@@ -42,16 +44,20 @@ class Slurm:
         self._step: subprocess.Popen[bytes] | None = None
 
     def check(self) -> None:
-        if not is_inside():
-            check_commands()
-            raise UsageError(
-                "no SLURM allocation here; 'tokenmill launch slurm -- run ...' submits the run, or open one with salloc"
-            )
-        if ELEMENT_VARIABLE not in os.environ and shutil.which("srun") is None:
-            raise UsageError("no srun on this host; start the run on a node of the allocation")
+        """Inside an allocation there is little to refuse; elsewhere SLURM is asked whether it would take the job."""
+        if is_inside():
+            if ELEMENT_VARIABLE not in os.environ and shutil.which("srun") is None:
+                raise UsageError("no srun on this host; start the run on a node of the allocation")
+            return
+        check_commands()
+        test_script(write_script(self._folder or Path.cwd(), "tokenmill-test", self.allocation, self._on.tp))
 
     async def start(self, invitation: Invitation) -> None:
         assert self._folder is not None, "a run that starts has a folder"
+        if not is_inside():
+            raise UsageError(
+                "no SLURM allocation here; 'tokenmill launch slurm -- run ...' submits the run, or open one with salloc"
+            )
         file = join_file(self._folder)
         try:
             file.parent.mkdir(mode=0o700, exist_ok=True)

@@ -108,11 +108,10 @@ ranks=$!
 {command} tokenmill.launch.slurm.element "$run" </dev/null &
 element=$!
 ended_by=
-trap 'ended_by=USR1; kill -TERM $element' USR1
-trap 'ended_by=TERM; kill -TERM $element' TERM
-wait $element
-code=$?
-while kill -0 $element 2>/dev/null; do wait $element; code=$?; done
+trap 'told=1; ended_by=USR1; kill -TERM $element' USR1
+trap 'told=1; ended_by=TERM; kill -TERM $element' TERM
+told=1
+while [ $told = 1 ]; do told=0; wait $element; code=$?; done  # a signal interrupts the waiting, not the element
 
 kill -USR2 $ranks 2>/dev/null && wait $ranks
 if [ $code = 4 ] && [ "$ended_by" = USR1 ]; then scontrol requeue "$SLURM_JOB_ID"; fi{rest}

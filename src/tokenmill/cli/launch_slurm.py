@@ -1,0 +1,156 @@
+"""`tokenmill launch slurm`: a run as a job of a SLURM cluster, and what may be done with that job."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenmill.cli.launch import ADDRESS, PORT, SILENT, TP, TP_ENGINE, WORKERS, launched, taking
+from tokenmill.cli.options import Decorator
+from tokenmill.cli.screen import say, tell
+from tokenmill.cli.slurm_job import settled
+from tokenmill.errors import UsageError
+from tokenmill.launch.slurm import commands
+from tokenmill.launch.slurm.allocation import BETWEEN, parse_allocation
+from tokenmill.launch.slurm.job import Job, name_of, noted_job
+from tokenmill.launch.slurm.place import logs
+from tokenmill.launch.slurm.script import write_script
+from tokenmill.launch.spec import On
+from tokenmill.record.folder import find, runs_folder
+
+#: Options that stand in the script as they are, with what they mean.
+PLAIN = {
+    "nodes": ("N", "Nodes of each job; default as SLURM sees fit."),
+    "cpus": ("N", "Cores for each rank."),
+    "gpus": ("N", "GPUs for each rank, such as 1 or a100:1."),
+    "memory": ("SIZE", "Memory of each node, such as 64G."),
+    "time": ("TIME", "Limit, such as 2:00:00; a run that isn't finished then goes on in the requeued job."),
+    "partition": ("NAME", "Partition."),
+    "account": ("NAME", "Account."),
+    "qos": ("NAME", "Quality of service."),
+    "array": ("N[%M]", "N jobs, at most M at a time; one drives, the workers of the others join as they start."),
+    "container": ("LINE", "Words before each command, such as 'apptainer exec --nv image.sif'."),
+    "python": ("PATH", "Interpreter on the nodes; default this one."),
+}
+SEVERAL = {
+    "modules": ("--module", "NAME", "Load a module; may be given again."),
+    "environment": ("--env", "NAME=VALUE", "Set a variable; may be given again."),
+    "setup": ("--setup", "LINE", "A line of shell that runs first; may be given again."),
+    "extra": ("--extra", "OPTION", "An option of sbatch, such as --constraint=a100; may be given again."),
+}
+
+
+def _options() -> list[Decorator]:
+    plain = [click.option(f"--{name}", metavar=kind, help=text) for name, (kind, text) in PLAIN.items()]
+    several = [
+        click.option(option, name, multiple=True, metavar=kind, help=text)
+        for name, (option, kind, text) in SEVERAL.items()
+    ]
+    return [*plain, *several]
+
+
+@click.command()
+@taking(
+    WORKERS,
+    TP,
+    TP_ENGINE,
+    *_options(),
+    click.option("--requeue/--no-requeue", default=True, help="Go back into the queue when nodes or time are lost."),
+    click.option("--shared", is_flag=True, help="All nodes see the run folder, though it seems to be on a local disk."),
+    click.option(
+        "--interrupt", type=click.Choice(["detach", "cancel"]), help="What Ctrl-C does; default leave the job alone."
+    ),
+    click.option("--dry-run", is_flag=True, help="Print the script; submit nothing."),
+    ADDRESS,
+    PORT,
+    SILENT,
+)
+def command(arguments: tuple[str, ...], dry_run: bool, **chosen: Any) -> None:
+    """Submits a run as a SLURM job, follows it, and ends with its answers and exit code.
+
+    The run folder must be one that all nodes see. In place of '-- run ARGS', 'follow RUN', 'cancel RUN', 'requeue RUN'
+    and 'logs RUN' act on the job of a run.
+
+    \b
+    Examples:
+      tokenmill launch slurm --workers 4 --gpus 1 --time 2:00:00 -- run prompts.jsonl --model /data/model
+      tokenmill launch slurm --workers 4 --dry-run -- run prompts.jsonl --model /data/model
+      tokenmill launch slurm cancel last
+    """
+    if arguments and arguments[0] in VERBS:
+        _act(*arguments)
+        return
+    on = _on(chosen)
+    if dry_run:
+        _show_script(on, arguments)
+        return
+    launched(on, arguments)
+
+
+def _on(chosen: dict[str, Any]) -> On:
+    given = {name: chosen.pop(name) for name in (*PLAIN, "interrupt")}
+    options: dict[str, str] = {name: value for name, value in given.items() if value is not None}
+    for name in SEVERAL:
+        if values := chosen.pop(name):
+            options[name] = BETWEEN.join(values)
+    options |= {"requeue": "yes"} if chosen.pop("requeue") else {"requeue": "no"}
+    options |= {"shared": "yes"} if chosen.pop("shared") else {}
+    return settled(On(kind="slurm", options=options, **chosen))
+
+
+def _show_script(on: On, arguments: tuple[str, ...]) -> None:
+    """On stdout, for the folder that the run would have."""
+    name, *rest = arguments or ("run",)
+    if name != "run":
+        raise UsageError(f"launch slurm --dry-run shows what a run would submit; write -- run ARGS, not {name!r}")
+    behind: click.Command = importlib.import_module("tokenmill.cli.run").command
+    given = behind.make_context("run", list(rest), resilient_parsing=True).params
+    folder = runs_folder(given.get("runs_dir")).absolute() / (given.get("run_id") or "RUN")
+    allocation = parse_allocation(on.options, on.ranks)
+    say(write_script(folder, name_of(folder.name), allocation, on.tp).rstrip("\n"))
+
+
+def _act(verb: str, *rest: str) -> None:
+    if len(rest) > 1:
+        raise UsageError(f"launch slurm {verb}: takes one run, an id, a folder or 'last'")
+    folder = find(runs_folder(None), rest[0] if rest else "last")
+    job = noted_job(folder)
+    if job is None:
+        raise UsageError(f"{folder}: no job was submitted for this run; submit one with 'tokenmill launch slurm'")
+    VERBS[verb](folder, job)
+
+
+def _follow(folder: Path, _job: Job) -> None:
+    from tokenmill.cli.carry_out import carry_out
+
+    carry_out(folder, None, as_json=False, quiet=False)
+
+
+def _cancel(_folder: Path, job: Job) -> None:
+    commands.check_commands()
+    commands.cancel(job.number)
+    tell(f"tokenmill: job {job.number} was cancelled; its answers are kept")
+
+
+def _requeue(_folder: Path, job: Job) -> None:
+    commands.check_commands()
+    commands.requeue(job.number)
+    tell(f"tokenmill: job {job.number} is back in the queue, and resumes from its record")
+
+
+def _logs(folder: Path, _job: Job) -> None:
+    for log in logs(folder):
+        tell(f"--- {log}")
+        say(log.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+
+
+VERBS: dict[str, Callable[[Path, Job], None]] = {
+    "follow": _follow,
+    "cancel": _cancel,
+    "requeue": _requeue,
+    "logs": _logs,
+}
