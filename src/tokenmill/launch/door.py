@@ -56,13 +56,23 @@ LOOPBACK = "127.0.0.1"
 
 
 class Door:
-    """The listener of one session; `note` is told of who was refused, `lost` of workers that went without leave."""
+    """The listener of one session; `note` is told of who was refused, `lost` of workers that went without leave.
+
+    Seconds: `silence` for workers, `patience` for what strangers have to say.
+    """
 
     def __init__(
-        self, seats: Seats, silence: float, *, note: Callable[[str], None], lost: Callable[[Member], None]
+        self,
+        seats: Seats,
+        silence: float,
+        *,
+        note: Callable[[str], None],
+        lost: Callable[[Member], None],
+        patience: float = PATIENCE,
     ) -> None:
         self.seats = seats
         self.silence = silence
+        self.patience = patience
         self.token = secrets.token_hex(32)
         self.torch = torch_version()
         self.lost = lost
@@ -161,7 +171,7 @@ class Guest(asyncio.Protocol):
     def tick(self) -> None:
         """A second has passed. Silence is counted in seconds in which the loop could have heard something."""
         self._quiet += 1
-        if self._quiet * BEAT > (self._door.silence if self.is_in else PATIENCE):
+        if self._quiet * BEAT > (self._door.silence if self.is_in else self._door.patience):
             self._end(f"it was silent for {self._quiet - 1:.0f} s", abort=True)
         elif self.is_in:
             self.send(Beat())
