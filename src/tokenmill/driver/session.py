@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.driver.driver import Driver
 from tokenmill.driver.launching import WHOLE, crew_of
+from tokenmill.driver.loop import run_in_loop
 from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.metering import Metering
 from tokenmill.driver.options import Options, Settings, is_served, make_strategy
@@ -143,7 +144,7 @@ def _execute(
                 nodes = [each.node for each in stations]
                 sharing = Sharing(nodes, settings, manifest.model_digest, folder.parent)
                 drive = _drive(record, manifest, settings, stations, sharing, source, crew, watcher, on_start)
-                stopped_by, notes = asyncio.run(drive)
+                stopped_by, notes = run_in_loop(drive, sockets=any(map(is_served, settings.nodes)))
             except TokenmillError as error:
                 nothing_left = not record.counts().unfinished  # written, but not known to be committed
                 if nothing_left or not record.has_attempts():  # nothing was sent: the error itself is the outcome

@@ -20,6 +20,8 @@ free, as well as that can be told.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import takewhile
 from math import inf
 
 from tokenmill.schedule.knee import Knee
@@ -194,14 +196,21 @@ class Limit:
         shortest = self._waits.shortest
         started = self._time - shortest + max(JITTER * shortest, LEAST_JITTER)
         is_prompt = self._waits.is_prompt(self._time - flight.sent)
-        ended_since = sum(end > started for end in self._ends) if is_prompt else 0
+        ended_since = sum(1 for _ in self._ends_since(started)) if is_prompt else 0
         return min(flight.among, before + 1 + ended_since)
 
     def _since_free(self, sent: float) -> float:
         """The wait from when the place became free: at an end, the one that makes it most like the waits before."""
-        began = [sent, *(end for end in self._ends if end > sent)]
-        usual = self._waits.shortest
-        return min((self._time - moment for moment in began), key=lambda wait: abs(wait - usual))
+        usual = self._time - self._waits.shortest
+        began, distance = sent, abs(sent - usual)
+        for end in self._ends_since(sent):
+            if abs(end - usual) < distance:
+                began, distance = end, abs(end - usual)
+        return self._time - began
+
+    def _ends_since(self, moment: float) -> Iterator[float]:
+        """Those later than `moment`, the last one first: usually a few of many."""
+        return takewhile(lambda end: end > moment, reversed(self._ends))
 
     @property
     def _last_end(self) -> float:

@@ -55,30 +55,34 @@ class Guard:
     reading the token does.
     """
 
-    __slots__ = ("_content", "_deadline", "_loop", "_timer", "has_rung")
+    __slots__ = ("_content", "_deadline", "_due", "_loop", "_timer", "has_rung")
 
     def __init__(self, deadline: Deadline, content: aiohttp.StreamReader) -> None:
         self.has_rung = False
         self._deadline = deadline
         self._content = content
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_at(deadline.due, self._ring)
+        self._set()
 
     def check(self) -> None:
         """Follows a deadline that came nearer, as it does when the first token has come."""
-        if self._deadline.due < self._timer.when():
+        if self._deadline.due < self._due:
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline.due, self._ring)
+            self._set()
 
     def cancel(self) -> None:
         self._timer.cancel()
 
     def _ring(self) -> None:
-        late = self._loop.time() - self._timer.when()
+        late = self._loop.time() - self._due
         if late >= STANDSTILL:
             self._deadline.sleep(late + STANDSTILL)
         if self._deadline.due > self._loop.time():
-            self._timer = self._loop.call_at(self._deadline.due, self._ring)
+            self._set()
             return
         self.has_rung = True
         self._content.set_exception(TimeoutError())
+
+    def _set(self) -> None:
+        self._due = self._deadline.due
+        self._timer = self._loop.call_at(self._due, self._ring)
