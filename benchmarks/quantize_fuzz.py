@@ -26,6 +26,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
 from quant.fuzzing import Fuzz  # type: ignore[import-not-found] # noqa: E402
 from quant.mutations import LARGE  # type: ignore[import-not-found] # noqa: E402
 
+#: Processor seconds of a case at most.
+SECONDS = 1.0
 #: Numbers that a process takes at once, and faults that are printed.
 SHARE, SHOWN = 2000, 20
 MEMORY = Path("/dev/shm")
@@ -34,7 +36,7 @@ MEMORY = Path("/dev/shm")
 def play(numbers: range) -> tuple[list[str], Counter[str], float]:
     """The faults of some numbers, what became of their files, and the slowest one's seconds."""
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        fuzz = Fuzz(Path(folder))
+        fuzz = Fuzz(Path(folder), SECONDS)
         faults = [fault for number in numbers for fault in fuzz.number(number)]
     counts = Counter({f"{kind} read": count for kind, count in fuzz.accepted.items()})
     counts.update({f"{kind} refused": count for kind, count in fuzz.refused.items()})
@@ -44,7 +46,7 @@ def play(numbers: range) -> tuple[list[str], Counter[str], float]:
 def play_large(name: str) -> list[str]:
     """What is wrong with one large file."""
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        fault = Fuzz(Path(folder)).check(name.split(",")[0], LARGE[name]())
+        fault = Fuzz(Path(folder), SECONDS).check(name.split(",")[0], LARGE[name]())
     return [f"{name}: {fault}"] if fault else []
 
 
