@@ -46,10 +46,12 @@ bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/sockets.py
 	$(BIN)/python benchmarks/schedules.py
 	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python benchmarks/hosts.py
 	$(BIN)/python benchmarks/same_cpu.py
 	$(BIN)/python benchmarks/quantize.py
 	$(BIN)/python benchmarks/quantize_kills.py
 	$(BIN)/python benchmarks/quantize_fuzz.py
+	$(BIN)/python benchmarks/tensor_parallel.py
 
 # DeepSpeed beside .venv and not in it: transformers imports it where it finds it, which would slow every test down.
 .cache/deepspeed/.done: $(VENV)/.dev
