@@ -11,12 +11,13 @@ import click
 
 from tokenmill.cli.launch import ADDRESS, PORT, SILENT, TP, TP_ENGINE, WORKERS, launched, taking
 from tokenmill.cli.options import Decorator
-from tokenmill.cli.screen import say, tell
+from tokenmill.cli.screen import line_for, say, tell
 from tokenmill.cli.slurm_job import settled
 from tokenmill.errors import UsageError
 from tokenmill.launch.slurm import commands
 from tokenmill.launch.slurm.allocation import BETWEEN, parse_allocation
-from tokenmill.launch.slurm.job import Job, name_of, noted_job
+from tokenmill.launch.slurm.element import is_finished
+from tokenmill.launch.slurm.job import Job, live_job, name_of, noted_job
 from tokenmill.launch.slurm.place import logs
 from tokenmill.launch.slurm.script import write_script
 from tokenmill.launch.spec import On
@@ -124,9 +125,12 @@ def _act(verb: str, *rest: str) -> None:
     VERBS[verb](folder, job)
 
 
-def _follow(folder: Path, _job: Job) -> None:
+def _follow(folder: Path, job: Job) -> None:
+    """To the end of the job and not further; of a finished run it collects the answers."""
     from tokenmill.cli.carry_out import carry_out
 
+    if live_job(folder) is None and not is_finished(folder):
+        raise UsageError(f"job {job.number} has ended and the run hasn't; go on with: {line_for('resume', folder)}")
     carry_out(folder, None, as_json=False, quiet=False)
 
 

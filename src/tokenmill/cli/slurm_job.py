@@ -23,10 +23,12 @@ from tokenmill.errors import TokenmillError, UsageError
 from tokenmill.launch.slurm import commands
 from tokenmill.launch.slurm.allocation import Allocation, parse_allocation
 from tokenmill.launch.slurm.commands import SlurmSilent
+from tokenmill.launch.slurm.element import is_finished
 from tokenmill.launch.slurm.job import Follower, Job, cancel_line, check_allocation, last_words, live_job, submit
 from tokenmill.launch.slurm.place import is_inside, logs
 from tokenmill.launch.spec import On
 from tokenmill.record.folder import read_manifest, write_manifest
+from tokenmill.record.lock import is_locked
 from tokenmill.record.place import shared_kind
 from tokenmill.record.store import Counts, Record
 
@@ -105,13 +107,18 @@ def _follow(folder: Path, job: Job, allocation: Allocation, before: Counts, watc
             update(seen, folder, before)
             if not quiet:
                 watching.watch(seen, now)
-            if over:
+            if over or has_ended(folder, seen):
                 break
             time.sleep(LOOK_EVERY)
     except KeyboardInterrupt:
         watching.close()
         _leave(job, allocation)
     _check_end(folder, follower)
+
+
+def has_ended(folder: Path, seen: Progress) -> bool:
+    """Whether the driver is through; its job may take longer, as SLURM waits for nodes that are lost."""
+    return seen.answered + seen.failed_total >= seen.rows and not is_locked(folder) and is_finished(folder)
 
 
 def _ask(follower: Follower, allocation: Allocation, seen: Progress) -> bool:

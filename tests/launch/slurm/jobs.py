@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenmill.testing.slurm import SlurmCluster
 
 #: Seconds after which something hangs; far beyond what anything takes.
-PATIENCE = 60.0
+PATIENCE = 120.0
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 

@@ -113,7 +113,12 @@ trap 'told=1; ended_by=TERM; kill -TERM $element' TERM
 told=1
 while [ $told = 1 ]; do told=0; wait $element; code=$?; done  # a signal interrupts the waiting, not the element
 
-kill -USR2 $ranks 2>/dev/null && wait $ranks
+# Ranks have been told to leave. For one on a lost node srun would wait until SLURM has noticed the loss.
+for look in 1 2 3 4 5 6 7 8 9 10; do
+  kill -USR2 $ranks 2>/dev/null || break
+  sleep 0.3
+done
+kill -KILL $ranks 2>/dev/null
 if [ $code = 4 ] && [ "$ended_by" = USR1 ]; then scontrol requeue "$SLURM_JOB_ID"; fi{rest}
 exit $code
 """
