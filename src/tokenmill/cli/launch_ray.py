@@ -20,7 +20,7 @@ from tokenmill.launch.spec import On
         help="The cluster: HOST:PORT, ray://HOST:PORT, auto or local; default RAY_ADDRESS, else a Ray of this machine.",
     ),
     click.option("--cpus", metavar="N", help="CPUs for each rank; default what is a fair share of a node."),
-    click.option("--gpus", metavar="N", help="GPUs for each rank; default 1 if the cluster has any."),
+    click.option("--gpus", metavar="N", help="GPUs for each rank; default 1 with --device cuda."),
     click.option("--resource", metavar="NAME:AMOUNT", help="A resource of the cluster that each worker needs."),
     TP,
     TP_ENGINE,
@@ -38,7 +38,7 @@ def command(arguments: tuple[str, ...], **chosen: Any) -> None:
     Examples:
       tokenmill launch ray --workers 2 -- run prompts.txt --model ./folder
       tokenmill launch ray --workers 4 --most 8 --ray-address auto -- run prompts.txt --model ./folder
-      tokenmill launch ray --workers 2 --tp 4 --gpus 1 --ray-address 10.0.0.1:6379 -- resume last
+      tokenmill launch ray --workers 2 --tp 4 --ray-address 10.0.0.1:6379 -- resume last
     """
     names = ("ray_address", "cpus", "gpus", "resource")
     given = {name.replace("_", "-"): str(value) for name in names if (value := chosen.pop(name)) is not None}

@@ -92,7 +92,7 @@ def test_a_node_is_killed(tmp_path: Path, cluster: Cluster) -> None:
 def test_a_node_that_joins_late_answers_too(tmp_path: Path, cluster: Cluster) -> None:
     """A worker that finds no room waits for a node; once one joins it takes its share of what is left."""
     cluster.have(2)
-    run = Run(tmp_path, ROWS, *launch(cluster))
+    run = Run(tmp_path, 3 * ROWS, *launch(cluster))
     try:
         run.reach(10)
         assert len(run.nodes()) < 3

@@ -6,7 +6,6 @@ ever restarted by Ray itself, as its rank would have to be known to be gone firs
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +14,15 @@ import ray
 from ray.exceptions import RayError
 
 from tokenmill.launch.ray.holder import Holder
+from tokenmill.launch.ray.share import share
 from tokenmill.launch.ray.wire import Hold, Over, Report, Told
 
 #: Seconds before a worker that ended is placed anew; doubled each time it ends soon.
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 #: A worker that lived so many seconds was well.
 WELL = 30.0
+#: Seconds that killed actors have to be gone.
+CLOSING = 5.0
 #: Times in a row that a worker may end soon before it is given up.
 HOPELESS = 5
 
@@ -54,12 +56,12 @@ class Actors:
         self._posts = [Post(index) for index in range(hold.seats)]
         self._over = False
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self.gpus, self.cpus, self._beside = share(hold, nodes)
         self._nodes = nodes
+        self._share = share(hold, nodes)
 
     def unfit(self) -> str:
         """Why no node that is there now could ever hold a worker; empty if one can."""
-        wanted = {"GPU": self.gpus * self._hold.tp, "CPU": self.cpus * self._hold.tp}
+        wanted = {"GPU": self._share.gpus * self._hold.tp, "CPU": self._share.cpus * self._hold.tp}
         if self._hold.resource is not None:
             wanted[self._hold.resource[0]] = self._hold.resource[1]
         if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in self._nodes):
@@ -70,14 +72,16 @@ class Actors:
             for name, amount in wanted.items()
             if amount
         )
-        return f"a worker needs {asked} on one node, and no node of the Ray cluster has them (at most {most}); ask for \
-less, or add such a node"
+        return (
+            f"a worker needs {asked} on one node, and no node of the Ray cluster has them (at most {most}); ask for "
+            "less, or add such a node"
+        )
 
     def describe(self) -> str:
         """Where the workers go, in a line."""
-        each = [f"{self.cpus * self._hold.tp:g} CPU"]
-        if self.gpus:
-            each.append(f"{self.gpus * self._hold.tp:g} GPU")
+        each = [f"{self._share.cpus * self._hold.tp:g} CPU"]
+        if self._share.gpus:
+            each.append(f"{self._share.gpus * self._hold.tp:g} GPU")
         place = self._hold.address or "started on this machine"
         return f"Ray ({place}) has {len(self._nodes)} node(s); each worker gets {' and '.join(each)}"
 
@@ -102,9 +106,12 @@ less, or add such a node"
             self._lose(post, "it was silent")
 
     def close(self) -> None:
-        """Ends all actors, and so their ranks."""
+        """Ends all actors, and so their ranks; waits a little until Ray says so."""
+        held = [post.ended for post in self._posts if post.ended is not None]
         for post in self._posts:
             self._kill(post)
+        if held:
+            ray.wait(held, num_returns=len(held), timeout=CLOSING)
 
     def _place(self, post: Post) -> None:
         """Asks Ray for a place; it may be given much later, when a node joins."""
@@ -113,8 +120,8 @@ less, or add such a node"
         post.since = 0.0
         resources = dict([hold.resource]) if hold.resource is not None else {}
         kind = ray.remote(Holder).options(
-            num_cpus=self.cpus * hold.tp,
-            num_gpus=self.gpus * hold.tp,
+            num_cpus=self._share.cpus * hold.tp,
+            num_gpus=self._share.gpus * hold.tp,
             resources=resources,
             scheduling_strategy="SPREAD",
             max_restarts=0,
@@ -136,15 +143,16 @@ less, or add such a node"
         post.facts = None
         version, host = said
         if version != self._hold.version:
-            self._once(
+            unlike = (
                 f"host {host} of the Ray cluster has tokenmill {version} and the driver {self._hold.version}; install "
                 "the same version of tokenmill on both"
             )
-            self._lose(post, f"host {host} has tokenmill {version} and the driver {self._hold.version}")
+            self._once(unlike)
+            self._lose(post, unlike)
             return
         post.since = time.monotonic()
         post.ended = post.actor.hold.remote(
-            self._hold.environment, post.index, post.generation, self._hold.tp, self._beside
+            self._hold.environment, post.index, post.generation, self._hold.tp, self._share.beside
         )
 
     def _lose(self, post: Post, reason: str) -> None:
@@ -175,30 +183,6 @@ less, or add such a node"
         if not self._over and all(post.is_hopeless for post in self._posts):
             self._over = True
             self._tell(Over(f"no worker stays alive on the Ray cluster: {self._posts[0].last}"))
-
-
-def share(hold: Hold, nodes: list[dict[str, float]]) -> tuple[float, float, int]:
-    """GPUs and CPUs of each rank, and how many workers share a node's memory.
-
-    Unsaid, a rank gets a GPU if the cluster has any, and one CPU with it; without GPUs the workers divide the nodes'
-    processors among themselves, as one process that uses all of a node is faster than many that share it.
-    """
-    has_gpus = any(node.get("GPU", 0.0) >= 1 for node in nodes)
-    gpus = hold.gpus if hold.gpus is not None else (1.0 if has_gpus and hold.cpus is None else 0.0)
-    able = [node["CPU"] for node in nodes if node.get("CPU", 0.0) >= 1]
-    beside = max(1, math.ceil(hold.workers / max(1, len(able))))
-    if hold.cpus is not None:
-        cpus = hold.cpus
-    elif gpus:
-        cpus = 1.0
-    else:
-        cpus = float(max(1, int(min(able, default=1.0) // (beside * hold.tp))))
-    fit = [
-        int(min(node.get("CPU", 0.0) // (cpus * hold.tp), node["GPU"] // (gpus * hold.tp) if gpus else math.inf))
-        for node in nodes
-        if node.get("CPU") and (not gpus or node.get("GPU"))
-    ]
-    return gpus, cpus, max(1, min(max(fit, default=1), hold.seats)) * hold.tp
 
 
 def reason_of(error: BaseException) -> str:

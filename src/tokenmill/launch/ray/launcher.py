@@ -63,6 +63,8 @@ class Ray:
         return self._options.address is not None
 
     def check(self) -> None:
+        if self._options.gpus and not self._on_gpu:
+            raise UsageError(f"--on {self._on}: a GPU for each rank, which computes on the CPU; add --device cuda")
         try:
             metadata.version("ray")
         except metadata.PackageNotFoundError as error:
@@ -73,6 +75,10 @@ class Ray:
             check_share(self._on, self._work)
         elif (place := self._options.place) is not None:
             _knock(f"--on {self._on}", place)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._work.device not in (None, "cpu")
 
     async def start(self, invitation: Invitation) -> None:
         self._invitation = invitation
@@ -150,8 +156,8 @@ class Ray:
             workers=on.workers,
             seats=on.seats,
             tp=on.tp,
-            cpus=options.cpus,
-            gpus=options.gpus,
+            cpus=options.cpus or self._work.threads,
+            gpus=options.gpus if options.gpus is not None else float(self._on_gpu),
             resource=options.resource,
             environment=self._invitation.environment(),
             version=__version__,

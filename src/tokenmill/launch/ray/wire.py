@@ -9,8 +9,8 @@ from msgspec import Struct
 class Hold(Struct, frozen=True, tag="hold", kw_only=True):
     """The first order: connect to `address` (None: start Ray here), and have `seats` workers of `tp` ranks each.
 
-    `workers` are there at the start, the rest may join later. `cpus`, `gpus`: for each rank, None for what suits the
-    cluster. `environment` is the ranks' own: where the driver is and what proves it; `version` is that of this
+    `workers` are there at the start, the rest may join later. `cpus`, `gpus`: for each rank; `cpus` None for what suits
+    the cluster. `environment` is the ranks' own: where the driver is and what proves it; `version` is that of this
     tokenmill. `local_cpus`: processors of a Ray that is started here.
     """
 
@@ -19,7 +19,7 @@ class Hold(Struct, frozen=True, tag="hold", kw_only=True):
     seats: int
     tp: int
     cpus: float | None
-    gpus: float | None
+    gpus: float
     resource: tuple[str, float] | None
     environment: dict[str, str]
     version: str
