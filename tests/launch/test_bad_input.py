@@ -1,0 +1,87 @@
+"""What can't be launched is refused in one line, with cause and remedy, before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.desk import Desk
+from cli.tiny_model import write_tiny_model
+from tokenmill.engine.local.machine import usable_cores
+
+MANY = 4 * usable_cores()
+REFUSED = {
+    "launcher": (("--on", "nowhere:2"), ("no launcher 'nowhere'", "known: processes, torchrun")),
+    "no number": (("--on", "processes"), ("'' is no number of workers", "write KIND:WORKERS")),
+    "word": (("--on", "processes:two"), ("'two' is no number of workers", "processes:2")),
+    "zero": (("--on", "processes:0"), ("'0' is no number of workers",)),
+    "option": (("--on", "processes:1,speed=9"), ("processes has no option 'speed'", "leave it out")),
+    "no pair": (("--on", "torchrun:1,restarts"), ("'restarts' is no option", "NAME=VALUE")),
+    "restarts": (("--on", "torchrun:1,restarts=some"), ("restarts is 'some'", "whole number")),
+    "ranks": (("--on", f"processes:{MANY}"), (f"{MANY} ranks x 1 threads", "cores can be used here", "--force")),
+    "threads": (("--on", "processes:1", "--threads", str(MANY)), (f"1 ranks x {MANY} threads", "--force")),
+    "torchrun ranks": (("--on", f"torchrun:{MANY}"), (f"{MANY} ranks x 1 threads", "--force")),
+    "heads": (("--on", "processes:1", "--tp", "3", "--force"), ("3", "heads", "share")),
+    "node": (("--on", "processes:1", "--node", "local:demo"), ("takes one --model and no --node",)),
+    "together": (
+        ("--on", "processes:1", "--strategy", "auto", "--together", "no"),
+        ("--together no uses one", "leave one of them out"),
+    ),
+    "strategy": (("--on", "processes:1", "--strategy", "quick"), ("unknown strategy 'quick'",)),
+    "odd": (("--on", "empty=flag"), ("--odd empty=flag", "--on says where")),
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    write_tiny_model(tmp_path / "model")
+    return Desk(tmp_path)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cant_be_launched(desk: Desk, case: str) -> None:
+    """Exit code 2, one line, no run and no process."""
+    words, parts = REFUSED[case]
+
+    ended = desk.call("run", "ok.txt", "--model", "model", *words, "-o", "out.jsonl")
+
+    check(desk, ended.code, ended.err, parts)
+
+
+LAUNCHED = {
+    "nothing": (("processes",), ("nothing can't be launched", "write -- and then run")),
+    "another command": (("torchrun", "--", "status", "last"), ("'status' can't be launched",)),
+    "twice": (
+        ("processes", "--workers", "1", "--", "run", "ok.txt", "--model", "model", "--on", "processes:1"),
+        ("--on, --tp and --force go before the --",),
+    ),
+    "too many": (
+        ("torchrun", "--workers", str(MANY), "--", "run", "ok.txt", "--model", "model"),
+        (f"{MANY} ranks x 1 threads",),
+    ),
+    "unknown": (("cloud", "--", "run", "ok.txt"), ("no launcher 'cloud'", "known: processes")),
+    "behind": (("processes", "--", "run", "ok.txt", "--no-such-option"), ("--no-such-option",)),
+}
+
+
+@pytest.mark.parametrize("case", LAUNCHED)
+def test_what_cant_be_launched_in_the_long_form(desk: Desk, case: str) -> None:
+    """`tokenmill launch` refuses as `run --on` does."""
+    words, parts = LAUNCHED[case]
+
+    ended = desk.call("launch", *words)
+
+    check(desk, ended.code, ended.err, parts)
+
+
+def check(desk: Desk, code: int, said: str, parts: tuple[str, ...]) -> None:
+    assert code == 2, said
+    assert said.startswith("tokenmill")
+    assert said.count("\n") == 1, said
+    for part in parts:
+        assert part in said
+    assert desk.made_runs() == []
+    assert not (desk.folder / "out.jsonl").exists()
+    assert psutil.Process().children() == []
