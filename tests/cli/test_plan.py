@@ -106,6 +106,15 @@ def test_it_fits_the_terminal(checked: Desk, columns: str) -> None:
     assert all(len(line) <= int(columns) or " " not in line.strip() for line in ended.out.splitlines()), ended.out
 
 
+def test_a_fleet_of_checked_nodes(checked: Desk) -> None:
+    """Hosts may be like nodes that were checked, which take turns; nothing is sent to them either."""
+    words = ("--node", "gpu-a", "--node", "gpu-b", "--model", "llama3.2", "--hosts", "10", "--rows", "600")
+    fleet = facts(checked, *words)
+    assert (fleet["nodes"], fleet["rows"], fleet["unfinished"]) == (10, 600, 0)
+    assert 1 <= fleet["ratio"] < 1.5
+    assert "a socket" not in deaf(checked, "plan", "--requests", "sentences", *words).stderr
+
+
 def test_without_figures_there_is_no_plan(desk: Desk) -> None:
     """The line names the file that holds none and the command that makes it, and nothing is sent."""
     error = refused(desk, "--requests", "ok.txt", "--node", NOBODY)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tokenmill.plan.gpus import Gpus, count_of, parse_gpus
-from tokenmill.plan.layout import Copy, layouts, make_layout, why_not, widths
+from tokenmill.plan.layout import MOST_SEQUENCES, Copy, layouts, make_layout, why_not, widths
 from tokenmill.plan.shape import FORMATS, find_shape
 from tokenmill.plan.step import Link, read_once, reading_rate, step
 
@@ -75,7 +75,8 @@ def test_what_fits_really_fits(dtype: str, count: int, size: int, tokens: int) -
         for copy in layout.copies:
             batch = copy.batch(tokens)
             assert all(stage.needs(batch, tokens) <= stage.device.memory for stage in copy.stages)
-            assert any(stage.needs(batch + 1, tokens) > stage.device.memory for stage in copy.stages)
+            full = any(stage.needs(batch + 1, tokens) > stage.device.memory for stage in copy.stages)
+            assert full or batch == MOST_SEQUENCES
 
 
 @given(st.integers(1, 32))

@@ -26,7 +26,7 @@ COMMANDS = {
     "report": ("tokenmill.cli.report", "Show the certificate of a run."),
     "explain": ("tokenmill.cli.explain", "Tell the whole story of one request."),
     "runs": ("tokenmill.cli.runs", "List or delete runs."),
-    "plan": ("tokenmill.cli.plan", "Predict what more nodes would bring."),
+    "plan": ("tokenmill.cli.plan", "Predict what nodes, devices or a fleet would take."),
     "bench": ("tokenmill.cli.bench", "Measure which way is fastest here, with intervals."),
     "quantize": ("tokenmill.cli.quantize", "Make a model small, into files that engines load."),
     "launch": ("tokenmill.cli.launch", "Start workers elsewhere for a run: processes, torchrun, SLURM, Ray."),
