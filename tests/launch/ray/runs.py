@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 #: Seconds after which something that must happen hasn't; far beyond what it takes on a busy machine.
-PATIENCE = 120.0
+PATIENCE = 240.0
 #: By which a test finds the processes that a run left behind.
 MARK = "TOKENMILL_TEST_MARK"
 #: Without this Ray takes a minute to call a node dead that it can't hear any more.

@@ -26,8 +26,8 @@ from tokenmill.launch.ray.wire import Connected, Dismiss, Failed, Hold, Order, O
 from tokenmill.launch.spec import On
 
 AGENT = (sys.executable, "-P", "-m", "tokenmill.launch.ray.agent")
-#: Seconds for a port to answer, for a cluster to take us in, and for a Ray of our own to start.
-REACH, CONNECT, BEGIN = 3.0, 40.0, 120.0
+#: Seconds for a port to answer, and for the Ray behind it to take us in or to start: a busy machine takes its time.
+REACH, CONNECT = 3.0, 120.0
 #: Seconds that the agent has to end actors, and its Ray, before it is killed.
 GRACE = 20.0
 #: How a client of HTTP/2 begins, the bytes of a frame's head, and the type of the frame that a server begins with.
@@ -133,10 +133,9 @@ class Ray:
             asyncio.create_task(self._overhear(agent), name="Ray's words"),
         ]
         self._order(self._hold())
-        patience = CONNECT if self.remote else BEGIN
         ended = asyncio.create_task(agent.wait())
         either: set[asyncio.Future[Connected | Failed] | asyncio.Task[int]] = {self._answer, ended}
-        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=CONNECT, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             await asyncio.gather(*self._readers)
         else:
@@ -145,7 +144,7 @@ class Ray:
             return self._answer.result()
         if not ended.done():
             _kill(agent)
-            return Failed(f"{self._place()} didn't answer as Ray does within {patience:.0f} s; check the address")
+            return Failed(f"{self._place()} didn't answer as Ray does within {CONNECT:.0f} s ({self._last_words()})")
         return Failed(f"the agent for {self._place()} ended with status {agent.returncode}: {self._last_words()}")
 
     def _hold(self) -> Hold:
