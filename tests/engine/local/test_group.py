@@ -14,6 +14,8 @@ import pytest
 
 from engine.local.ranks import SECONDS, SECRET, Asked, Story, free_port, place, start
 from engine.local.test_tensor_parallel import make_load, save
+from namespaces import Land, land
+from requirements import require
 from tokenmill.engine.local.agreement import agree
 from tokenmill.engine.local.control import Peer, Stranger, introduce, welcome
 from tokenmill.engine.local.group import Group, Place, read_place
@@ -24,6 +26,9 @@ from tokenmill.request import Sampling
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save("qwen3", tmp_path_factory.mktemp("model"))
+
+
+HOST_OF_ITS_OWN = {"MASTER_ADDR": Land.address("a"), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
 def endless(folder: Path, where: Path) -> Path:
@@ -53,6 +58,24 @@ def test_a_rank_that_is_killed_ends_the_other(killed: int, left: int, folder: Pa
     assert processes[left].returncode == 1
     assert "gone" in written or "failed" in written
     assert "tensor parallel group" in written
+
+
+@pytest.mark.slow
+def test_a_group_on_two_hosts_ends_when_the_wire_between_them_is_cut(folder: Path, tmp_path: Path) -> None:
+    """Ranks of two hosts, whose names mean nothing, compute together; without a word from the other both leave."""
+    require("netns")
+    path = endless(folder, tmp_path)
+    with land() as hosts:
+        said = [place(rank, 2, free_port()) | HOST_OF_ITS_OWN | {"MASTER_PORT": "29500"} for rank in range(2)]
+        ranks = [
+            hosts.start(host, "-m", "engine.local.ranks", str(path), **environment)
+            for host, environment in zip("ab", said, strict=True)
+        ]
+        assert ranks[0].stdout is not None
+        assert ranks[0].stdout.readline() == b"it goes on\n"
+        hosts.cut("b")
+
+        assert [rank.wait(SECONDS) for rank in ranks] == [1, 1]
 
 
 def test_a_fault_of_one_rank_is_told_by_the_lead(folder: Path, tmp_path: Path) -> None:
