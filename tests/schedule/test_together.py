@@ -3,6 +3,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from schedule.stories import arrive, finished, play, sent, up
 from tokenmill.event import FirstToken, NodeLost
@@ -61,6 +62,50 @@ def test_two_nodes_that_are_faster_together() -> None:
     assert verdict.nodes == (0, 1)
     assert verdict.low > 0
     assert took <= 1.02 * both
+
+
+#: Two that share a processor, and one that has all of it.
+DIVIDED = (0, 1, 2)
+
+
+def divided(whole_speed: float) -> tuple[Verdict | None, set[int]]:
+    """The verdict on two halves and a whole, and the nodes that answered in the last tenth of the run."""
+    half = SimNode(slots=1, speed=10, overhead=0.1)
+    strategy = make("auto", groups=[DIVIDED], wholes=[2])
+    result = simulate(strategy, rows(MANY), [half, half, replace(half, speed=whole_speed)])
+    assert result.unfinished == 0
+    (trial,) = trials_of(strategy)
+    return trial.verdict, set(trial.active)
+
+
+def test_all_parts_are_compared_with_the_whole() -> None:
+    """Two processes are used where they beat the one that has all cores, and never beside it."""
+    verdict, active = divided(whole_speed=14)
+
+    assert verdict is not None
+    assert verdict.nodes == (0, 1)
+    assert verdict.low > 0
+    assert active == {0, 1}
+
+
+def test_the_whole_is_used_where_it_is_faster() -> None:
+    """One process with all cores that is faster is the verdict, with both figures."""
+    verdict, active = divided(whole_speed=30)
+
+    assert verdict is not None
+    assert verdict.nodes == (2,)
+    assert verdict.high < 0
+    assert verdict.alone / verdict.together == pytest.approx(1.5, rel=0.1)
+    assert active == {2}
+
+
+def test_without_the_whole_all_parts_work() -> None:
+    """A whole that never comes up leaves nobody idle."""
+    strategy = make("auto", groups=[DIVIDED], wholes=[2])
+
+    play(strategy, up(0), up(1), *arrive(0, 1, 2, 3))
+
+    assert trials_of(strategy)[0].active == (0, 1)
 
 
 def test_a_short_run_measures_nothing() -> None:

@@ -94,7 +94,7 @@ def groups_on(settings: Settings, nodes: Sequence[Node], digest: str) -> list[Gr
 def refuse_slower(settings: Settings, digest: str, runs: Path) -> None:
     """Raises `UsageError`, with what was measured, if one process is known to be faster than those asked for."""
     on = settings.on
-    if on is None or settings.together == "yes" or on.force:
+    if on is None or settings.together == "yes":
         return
     for group in groups_on(settings, seats_of(settings, remote=False), digest):
         known = known_of(group, read_verdicts(runs))

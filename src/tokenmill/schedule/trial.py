@@ -61,9 +61,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
         return not self.why and not self.stored
 
     def __str__(self) -> str:
-        if self.why:
-            return f"{self.why}: using one"
         use = "all" if len(self.nodes) > 1 else "one"
+        if self.why:
+            return f"{self.why}: using {use}"
         source = f"stored on {self.stored}: " if self.stored else ""
         return (
             f"{source}{self.together:.1f} tok/s together, {self.alone:.1f} alone, "
@@ -165,9 +165,12 @@ class Trial:
             if active != self.active:
                 self._next(active)
         elif any(node not in up for node in self.nodes):
-            self._next([node for node in self.active if node in up] or self._whatever(up))
+            kept = [node for node in self.active if node in up] if self._alone == self.nodes else []
+            self._next(kept or self._whatever(up))
         elif self.known is not None and not self._rates and self.active != self.known.nodes:
             self._next(self.known.nodes)  # nodes come up one after the other
+        elif self.known is None and not self._rates and self._alone != self.nodes and self.active != self._alone:
+            self._next(self._alone)
 
     def _whatever(self, up: Sequence[int]) -> tuple[int, ...]:
         """What may work while those that should aren't there."""
@@ -223,7 +226,8 @@ class Trial:
         self._rates.setdefault(self.active, []).append(log(rate))
         step = self._time - self._turn_began
         if left / rate < self._policy.steps * step and len(self._rates) == 1:
-            self._decide(self.known or Verdict(nodes=self.active, why="not measured: run too short"))
+            nodes = self.active if self._alone == self.nodes else self._together
+            self._decide(self.known or Verdict(nodes=nodes, why="not measured: run too short"))
         else:
             self._judge()
 

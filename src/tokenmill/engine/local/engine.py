@@ -60,6 +60,7 @@ class LocalEngine:
         self._options = options
         self._hire = hire
         self._elsewhere = elsewhere
+        self._machine: Machine | None = None
         self._vain = 0
         self._plan: Plan | None = None
         self._worker: Worker | None = None
@@ -142,7 +143,8 @@ class LocalEngine:
             self._fresh.append(worker)
         try:
             if worker.machine is not None:
-                plan = await asyncio.to_thread(make_plan, self._node, self._options, worker.machine)
+                machine = self._machine = _as_before(worker.machine, self._machine)
+                plan = await asyncio.to_thread(make_plan, self._node, self._options, machine)
             await self._load(worker, plan)
         except BaseException:
             await worker.stop()
@@ -202,6 +204,11 @@ class LocalEngine:
 
     def _gone(self) -> EngineError:
         return EngineError("crash", f"node {self._node.name!r}: no worker, {self._cause}")
+
+
+def _as_before(now: Machine, before: Machine | None) -> Machine:
+    """The machine as it was first seen, if it is the same: what others use of it by now must change no slots."""
+    return before if before is not None and (before.host, before.cores) == (now.host, now.cores) else now
 
 
 def seed_of(request: Request) -> int:
