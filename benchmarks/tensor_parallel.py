@@ -30,6 +30,7 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from tokenmill.engine.local.environment import worker_environment
 from tokenmill.engine.local.folder import ModelFolder
 from tokenmill.engine.local.machine import physical_cores
 from tokenmill.engine.local.memory import plan_memory
@@ -62,14 +63,13 @@ class Side:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=os.environ
+                env=worker_environment(os.environ, load.threads)
                 | said
                 | {
                     "TOKENMILL_TP": str(len(cores)),
                     "WORLD_SIZE": str(len(cores)),
                     "RANK": str(rank),
                     "LOCAL_RANK": str(rank),
-                    "OMP_NUM_THREADS": str(load.threads),
                     "BENCH_CPUS": ",".join(str(cpu) for cpu in cpus),
                 },
             )
