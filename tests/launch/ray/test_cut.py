@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ SETTINGS = HEALTH | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"
 
 @pytest.fixture
 def country() -> Iterator[Land]:
-    """Three hosts, each a node of one Ray, the head in the first; nodes may still be on their way."""
+    """Three hosts, each a node of one Ray, the head in the first."""
     require("ray")
     require("netns")
     short = tempfile.mkdtemp(prefix="tm-ray-")  # names of sockets lie in it, which have room for 100 characters
@@ -30,19 +31,33 @@ def country() -> Iterator[Land]:
             start(country, "a", short, "--head", f"--port={PORT}", "--include-dashboard=false")
             listening = f"import socket; socket.create_connection(('{country.address('a')}', {PORT}), 1).close()"
             until(lambda: country.run("b", "-c", listening).returncode == 0, "the head")
-            for host in "bc":
-                start(country, host, short, f"--address={country.address('a')}:{PORT}")
+            nodes = {host: join(country, host, short) for host in "bc"}
+            until(lambda: are_there(country, nodes, short), "three nodes")
             yield country
     finally:
         shutil.rmtree(short, ignore_errors=True)
 
 
-def start(country: Land, host: str, short: str, *how: str) -> None:
+def join(country: Land, host: str, short: str) -> subprocess.Popen[bytes]:
+    return start(country, host, short, f"--address={country.address('a')}:{PORT}")
+
+
+def are_there(country: Land, nodes: dict[str, subprocess.Popen[bytes]], short: str) -> bool:
+    """Whether the head knows all three; a node that gave up, as Ray does on a busy machine, starts again."""
+    for host, process in nodes.items():
+        if process.poll() is not None:
+            nodes[host] = join(country, host, short)
+    address = f"{country.address('a')}:{PORT}"
+    count = f"import ray; ray.init('{address}', logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+    return country.run("a", "-c", count, **SETTINGS).stdout.strip() == "3"
+
+
+def start(country: Land, host: str, short: str, *how: str) -> subprocess.Popen[bytes]:
     """A node that ends with the process started here."""
     common = [f"--node-ip-address={country.address(host)}", "--num-cpus=1", "--object-store-memory=100000000"]
     words = ["-m", "ray.scripts.scripts", "start", *how, *common, "--disable-usage-stats", "--block"]
     head = [f"--temp-dir={short}"] if "--head" in how else []
-    country.start(host, *words, *head, **SETTINGS)
+    return country.start(host, *words, *head, **SETTINGS)
 
 
 def test_a_host_is_cut_off(tmp_path: Path, country: Land) -> None:
