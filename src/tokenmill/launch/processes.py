@@ -75,7 +75,9 @@ class Processes:
             team.joined |= any(hand.pid in here for hand in team.hands)
             if team.is_over or not team.has_ended():
                 continue
-            if team.pause is None:
+            if team.was_told_to_leave:
+                team.retire()
+            elif team.pause is None:
                 notes.append(team.count_end())
             elif team.pause > 0:
                 team.pause -= 1
@@ -141,6 +143,17 @@ class Team:
             return False
         self.kill()
         return all(hand.is_done for hand in self.hands)
+
+    @property
+    def was_told_to_leave(self) -> bool:
+        """Whether it ended well: ranks do so only when the driver wants them no more."""
+        return bool(self.hands) and self.hands[0].status == 0
+
+    def retire(self) -> None:
+        """It isn't wanted any more."""
+        self.is_over, self.cause = True, "it was told to leave"
+        for each in self.hands:
+            _ = each.cause  # closes its pipe
 
     def count_end(self) -> str:
         """Decides whether it begins again, and when; the line for the user."""

@@ -91,6 +91,9 @@ class Torchrun:
         agent = self._agent
         if agent is None or not agent.is_done or self._over:
             return Standing(over=self._over)
+        if agent.status == 0:  # ranks end well only when the driver wants them no more
+            self._over = "all ranks were told to leave"
+            return Standing(over=self._over)
         if self._left == 0:
             starts = self._number("agents") + 1
             self._over = f"torchrun ended, the last of {starts} starts ({agent.cause})"
