@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenmill.cli.slurm_job import logged_facts, settled
 from tokenmill.launch.slurm.commands import SlurmSilent
-from tokenmill.launch.slurm.job import Follower, Job, last_words
+from tokenmill.launch.slurm.job import ENDS, Follower, Job, last_words
 from tokenmill.launch.slurm.state import Element
 from tokenmill.launch.spec import On
 
@@ -27,8 +27,15 @@ def test_each_state_is_told_once() -> None:
     assert follower.hear([waiting]).notes == ("job 7: pending (Priority)",)
     assert follower.hear([waiting]).notes == ()
     assert follower.hear([element()]).notes == ("job 7: running on n[1-3]",)
-    last = follower.hear([element(state="COMPLETED")])
-    assert (last.notes, last.over) == (("job 7: completed on n[1-3]",), True)
+    assert follower.hear([element(state="COMPLETED")]).notes == ("job 7: completed on n[1-3]",)
+
+
+def test_an_end_must_last() -> None:
+    """A job on its way back into the queue looks failed for a moment; an end is one that several looks see."""
+    follower = Follower(Job(number="7"))
+    failed, waiting = element(state="FAILED"), Element(number="7", state="PENDING")
+    assert [follower.hear([each]).over for each in (failed, failed, waiting)] == [False] * 3
+    assert [follower.hear([failed]).over for _ in range(ENDS)] == [False] * (ENDS - 1) + [True]
 
 
 def test_an_array_is_told_in_one_line() -> None:
@@ -55,7 +62,7 @@ def test_a_job_that_slurm_forgot_is_over() -> None:
     """What is known of it is kept for the last word."""
     follower = Follower(Job(number="7"))
     follower.hear([element()])
-    assert follower.hear([]).over
+    assert [follower.hear([]).over for _ in range(ENDS)][-1]
     assert follower.describe(follower.elements) == "running on n[1-3]"
 
 

@@ -32,7 +32,10 @@ def test_a_run_is_submitted_followed_and_collected(cluster: SlurmCluster, tmp_pa
 
 def texts(path: Path) -> list[object]:
     """Id and answer of each line; ids that are made of the run's name aside."""
-    return [(line["custom_id"], line["response"]["body"]["choices"]) for line in map(json.loads, path.open())]
+    return [
+        (line["custom_id"], line["response"]["body"]["choices"])
+        for line in map(json.loads, path.read_text().splitlines())
+    ]
 
 
 def test_a_node_that_is_cut_off_costs_no_answer(cluster: SlurmCluster, tmp_path: Path) -> None:

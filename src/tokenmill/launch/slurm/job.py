@@ -21,6 +21,8 @@ from tokenmill.launch.slurm.state import Element
 
 #: Bytes of a log's end in which the reason of a failure is looked for.
 TAIL = 16384
+#: Looks in a row that must see the end: a job on its way back into the queue looks failed for a moment.
+ENDS = 3
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -88,6 +90,7 @@ class Follower:
         self.elements: list[Element] = []
         self._told = ""
         self._is_silent = False
+        self._ends = 0
         self._requeued: set[str] = set()
 
     def hear(self, elements: Sequence[Element]) -> News:
@@ -104,8 +107,8 @@ class Follower:
         if state and state != self._told:
             self._told = state
             notes.append(f"job {self.job.number}: {state}")
-        over = all(each.is_over for each in elements)
-        return News(notes=tuple(notes), requeue=tuple(again), over=over)
+        self._ends = self._ends + 1 if all(each.is_over for each in elements) else 0
+        return News(notes=tuple(notes), requeue=tuple(again), over=self._ends >= ENDS)
 
     def miss(self, error: SlurmSilent) -> News:
         """SLURM gave no answer, which is told once until it does."""

@@ -108,8 +108,8 @@ ranks=$!
 {command} tokenmill.launch.slurm.element "$run" </dev/null &
 element=$!
 ended_by=
-trap 'told=1; ended_by=USR1; kill -TERM $element' USR1
-trap 'told=1; ended_by=TERM; kill -TERM $element' TERM
+trap 'told=1; ended_by=USR1; kill -TERM $element 2>/dev/null' USR1
+trap 'told=1; ended_by=TERM; kill -TERM $element 2>/dev/null' TERM
 told=1
 while [ $told = 1 ]; do told=0; wait $element; code=$?; done  # a signal interrupts the waiting, not the element
 
@@ -119,7 +119,9 @@ for look in 1 2 3 4 5 6 7 8 9 10; do
   sleep 0.3
 done
 kill -KILL $ranks 2>/dev/null
-if [ $code = 4 ] && [ "$ended_by" = USR1 ]; then scontrol requeue "$SLURM_JOB_ID"; fi{rest}
+if [ $code = 4 ] && [ "$ended_by" = USR1 ]; then
+  scontrol requeue "$SLURM_JOB_ID" && sleep 60  # which is cut short: an end of its own would look like a failure
+fi{rest}
 exit $code
 """
 
