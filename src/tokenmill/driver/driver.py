@@ -33,6 +33,8 @@ from tokenmill.event import (
     Failed,
     Finished,
     FirstToken,
+    NodeLost,
+    NodeUp,
     Paced,
     Probe,
     SetAside,
@@ -212,6 +214,7 @@ class Driver:
 
     def _tell(self, event: Event) -> None:
         """Has the strategy decide, and does what it says."""
+        self.progress.up += isinstance(event, NodeUp) - isinstance(event, NodeLost)
         actions = self._strategy.on_event(event)
         for note in self._fleet.notes:
             self._stations.follow(note)

@@ -8,12 +8,13 @@ from msgspec import Struct
 class Progress(Struct, kw_only=True):
     """Counters of one session; `answered` and `output_tokens` count only what is committed.
 
-    `notes`: what happened to nodes, in words, each to be told once.
+    `up`: nodes that can take requests. `notes`: what happened to nodes, in words, each to be told once.
     """
 
     rows: int
     answered: int = 0
     running: int = 0
+    up: int = 0
     output_tokens: int = 0
     failed: dict[str, int] = {}
     stopping: bool = False
