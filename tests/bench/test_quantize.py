@@ -64,15 +64,15 @@ def test_batch_is_measured_only_when_asked_for() -> None:
 
     assert plain == [
         (f"{TINY} q4_0, idle", NOTHING),
-        (f"{TINY} q4_0", "stream, 1 threads"),
+        (f"{TINY} q4_0", "stream, 1 thread"),
         (f"{TINY} q4_0", "stream, 2 threads"),
-        (f"{TINY} q4_0, only moved", "moved, 1 threads"),
+        (f"{TINY} q4_0, only moved", "moved, 1 thread"),
         (f"{TINY} q4_0, only moved", "moved, 2 threads"),
-        (f"{TINY} q4_0, in memory", "memcpy, 1 threads"),
+        (f"{TINY} q4_0, in memory", "memcpy, 1 thread"),
         (f"{TINY} q4_0, in memory", "memcpy, 2 threads"),
     ]
     more = ways(QuantizeOptions(threads="1,2", sizes=TINY, streaming=True))
-    assert set(more) - set(plain) == {(f"{TINY} q4_0", "batch, 1 threads"), (f"{TINY} q4_0", "batch, 2 threads")}
+    assert set(more) - set(plain) == {(f"{TINY} q4_0", "batch, 1 thread"), (f"{TINY} q4_0", "batch, 2 threads")}
 
 
 def test_threads_beyond_the_cores_are_no_workers() -> None:

@@ -28,11 +28,15 @@ class Cell(Struct, frozen=True, kw_only=True):
 
     @property
     def title(self) -> str:
-        return ", ".join(f"{value} {name}" if isinstance(value, int) else str(value) for name, value in self.named)
+        return ", ".join(_counted(value, name) if isinstance(value, int) else str(value) for name, value in self.named)
 
     @property
     def named(self) -> list[tuple[str, Factor]]:
         return [(name, value) for name, value in self.factors.items() if value != ""]
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name.removesuffix('s') if number == 1 else name}"
 
 
 class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,8 +45,9 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `seconds`: from the first request to the last answer, after `loading`. `digest`: of all answers by id, so that equal
     work can be told. `latencies` and `ttft`: seconds of each answered request. `bound`: seconds, None if unknown.
     `peak_rss`: bytes by process, from the kernel's high-water marks. `load`: the machine's load average before.
-    `energy`: J, None with the reason in `missing`. `extra`: what only this suite measures. `cost`: what is compared, in
-    seconds and less is better, where the time was given and the work was measured. `fault`: why there is no reading.
+    `answers`: a digest of each answer by its id, where single ones are compared. `energy`: J, None with the reason in
+    `missing`. `extra`: what only this suite measures. `cost`: what is compared, in seconds and less is better, where
+    the time was given and the work was measured. `fault`: why there is no reading.
     """
 
     cell: str
@@ -58,6 +63,7 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt_tokens: int = 0
     output_tokens: int = 0
     digest: str = ""
+    answers: dict[str, str] = {}
     latencies: tuple[float, ...] = ()
     ttft: tuple[float, ...] = ()
     bound: float | None = None

@@ -45,13 +45,28 @@ DEFINITIONS = {
     "weights_rate": "weights / seconds, the median",
     "work_cpu": "processor seconds of the work alone, imports and compiling left out, the median",
     "memory_over_idle": "memory over a process that did nothing, with the same imports and kernels; the median",
+    "texts_per_second": "answers / seconds, the median of the repeats",
+    "words_per_second": "words of the answers, as white space divides them / seconds, the median",
+    "at_work": "workers that generate at the same time, while any does; ranks of one model are one; the median",
+    "worker_memory": "largest peak of a worker's process, from the kernel's high-water marks; the median",
+    "power": "mean power of the machine's measured parts over the seconds, the median",
+    "joules": "that power x seconds, the median",
+    "gpu_busy": "time in which a GPU worked, the mean of all GPUs and the median of the repeats",
+    "gpu_memory": "largest memory in use on a GPU, whatever programs use it, the median",
     "relative_rmse": "root mean squared error / root mean square of the weights, on some millions of them",
     "sqnr": "the same as a ratio of signal to noise, in dB",
 }
 #: Units of figures that only one suite measures; the others have none.
 UNITS = dict.fromkeys(("ttft_p95", "tpot_p50", "tpot_p95", "queue_wait", "sent_late", "work_cpu"), "s") | {
-    "memory_over_idle": "B"
+    "memory_over_idle": "B",
+    "worker_memory": "B",
+    "power": "W",
+    "joules": "J",
+    "gpu_busy": "%",
+    "gpu_memory": "B",
 }
+
+NOT_HERE = "this suite doesn't measure it"
 
 #: Heading, name of the figure. Columns without any value are left out, and the last ones where there is no room.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -82,7 +97,7 @@ def figures_of(row: Row) -> dict[str, Measure | Interval]:
     """All figures of a cell, with the names of `DEFINITIONS` and those that only its suite measures."""
     none = Measure(None, "", "this is the baseline")
     return {
-        **{name: Measure(None, UNITS.get(name, ""), "this suite doesn't measure it") for name in DEFINITIONS},
+        **{name: Measure(None, unit_of(name), row.missing.get(name) or NOT_HERE) for name in DEFINITIONS},
         "seconds": row.seconds,
         "speedup": row.speedup or none,
         "efficiency": row.efficiency,
@@ -103,8 +118,13 @@ def figures_of(row: Row) -> dict[str, Measure | Interval]:
         "more_memory": row.more_memory,
         "joules_per_token": row.joules_per_token,
         "joules_per_answer": row.joules_per_answer,
-        **{name: Measure(value, UNITS.get(name, "")) for name, value in row.extra.items()},
+        **{name: Measure(value, unit_of(name)) for name, value in row.extra.items()},
     }
+
+
+def unit_of(name: str) -> str:
+    """The unit of a figure; one of a single device is called as that of all, with the device's number at its end."""
+    return UNITS.get(name) or UNITS.get(name.rstrip("0123456789"), "")
 
 
 def points_of(rows: Iterable[Row]) -> dict[str, Measure | Interval]:
@@ -125,6 +145,7 @@ def points_of(rows: Iterable[Row]) -> dict[str, Measure | Interval]:
 #: Figures of which more is better; of the others less is.
 MORE = (
     *("speedup", "efficiency", "tokens_per_second", "bound_ratio", "success", "overlap", "width"),
+    *("texts_per_second", "words_per_second", "at_work", "gpu_busy"),
     *("requests_per_second", "offered", "goodput", "read_rate", "weights_rate", "sqnr"),
 )
 

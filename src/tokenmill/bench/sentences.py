@@ -23,7 +23,7 @@ def value_of(name: str, value: Measure | Interval) -> str:
         return NONE
     if name in PERCENT:
         return f"{100 * value.value:.0f} %"
-    if name in BYTES:
+    if name in BYTES or value.unit == "B":
         return f"{value.value / 2**20:.0f} MiB"
     if name == "serial_fraction":
         return f"{value.value:.3f}"
@@ -79,10 +79,11 @@ def reasons_of(results: Results) -> list[str]:
     columns = columns_of(results.plan.suite)
     there = {name for row in results.rows for name, value in figures_of(row).items() if value.value is not None}
     found: dict[str, list[str]] = {}
+    rows = sorted(
+        results.rows, key=lambda row: row.seconds.value is None
+    )  # what was measured says more than what wasn't
     for title, name in columns:
-        told = [
-            figures_of(row)[name].reason for row in results.rows if not row.cell.is_baseline or len(results.rows) == 1
-        ]
+        told = [figures_of(row)[name].reason for row in rows if not row.cell.is_baseline or len(rows) == 1]
         if name not in there and (reason := next(filter(None, told), "")):
             found.setdefault(reason, []).append(title)
     return [f"{', '.join(titles)} {NONE}: {reason}" for reason, titles in found.items()]

@@ -21,6 +21,7 @@ SUITES = {
     "strategies": ("tokenmill.bench.strategies", "Which strategy, with how many requests in flight."),
     "colocation": ("tokenmill.bench.colocation", "Nodes alone and together: whether a second one is worth using."),
     "knee": ("tokenmill.bench.knee", "How much load one node takes, by requests in flight and by rate of arrivals."),
+    "parallel": ("tokenmill.bench.parallel", "Workers and ranks against one process: data and tensor parallel."),
     "quantize": ("tokenmill.bench.quantize", "Quantization: threads, streaming, memory and error, beside its limits."),
 }
 
@@ -88,6 +89,15 @@ class Draws(Protocol):
     """A suite with charts of its own, beside those that every sweep has."""
 
     def charts(self, options: Any, rows: Sequence[Row]) -> list[Chart]: ...
+
+
+@runtime_checkable
+class Voids(Protocol):
+    """A suite whose readings are worth nothing where they differ from others."""
+
+    def voided(self, options: Any, readings: Sequence[Reading]) -> list[Reading]:
+        """All of them; those that are void have a fault that says why."""
+        ...
 
 
 #: `extra` of a field that `settled` fills in.

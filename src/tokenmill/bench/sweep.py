@@ -15,7 +15,7 @@ from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.folder import Plan, SweepFolder
 from tokenmill.bench.fresh import Fresh
 from tokenmill.bench.order import left
-from tokenmill.bench.suite import suite_of
+from tokenmill.bench.suite import Voids, suite_of
 from tokenmill.bench.table import Law, Row, laws_of, rows_of, speedups_of
 from tokenmill.errors import StorageError
 from tokenmill.record.lock import RunLock
@@ -121,6 +121,8 @@ def results_of(folder: SweepFolder) -> Results:
     suite = suite_of(plan.suite)
     options: Any = msgspec.convert(plan.options, suite.options)
     cells, readings = suite.cells(options), folder.readings()
+    if isinstance(suite, Voids):
+        readings = suite.voided(options, readings)
     rows = rows_of(cells, readings, suite.unit)
     return Results(
         plan=plan,

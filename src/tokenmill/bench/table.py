@@ -22,11 +22,12 @@ class Row(Struct, frozen=True, kw_only=True):
     """One cell: means with intervals over its whole readings; failures are counted apart.
 
     `success`: answered / requests over all readings. `seconds`, `loading`: s. `rate`: output tokens/s, and `rates`
-    those of each whole reading by its repeat, so that any two cells can be compared in pairs. `speedup`: seconds of
-    the baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those of the
-    baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of peaks
-    in bytes; `more_memory`: bytes for each worker beyond the baseline's. `per_answer`: seconds / answered requests.
-    `digests`: those of the whole readings' answers; more than one if a repeat answered differently.
+    those of each whole reading by its repeat, so that any two cells can be compared in pairs. `speedup`: seconds of the
+    baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those of the
+    baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of peaks in
+    bytes; `more_memory`: bytes for each worker beyond the baseline's. `per_answer`: seconds / answered requests.
+    `digests`: those of the whole readings' answers; more than one if a repeat answered differently. `missing`: why
+    figures of `extra` aren't there, by name.
     """
 
     cell: Cell
@@ -56,6 +57,7 @@ class Row(Struct, frozen=True, kw_only=True):
     joules_per_token: Measure
     joules_per_answer: Measure
     extra: dict[str, float]
+    missing: dict[str, str]
     equal: str
     digests: tuple[str, ...]
     faults: tuple[str, ...]
@@ -140,6 +142,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
         joules_per_token=_joules(there, [each.output_tokens for each in there], "J/token"),
         joules_per_answer=_joules(there, [each.answered for each in there], "J/answer"),
         extra={name: median([each.extra[name] for each in there]) for name in _extras(there)},
+        missing={name: why for each in there for name, why in each.missing.items()},
         equal=equal,
         digests=tuple(dict.fromkeys(each.digest for each in there)),
         faults=tuple(dict.fromkeys(each.fault for each in read.values() if each.fault)),

@@ -1,4 +1,4 @@
-"""A model with random weights in the shape of GPT-2: what it writes means nothing, how long it takes is real.
+"""A model with random weights, shaped as a GPT-2 or a Llama: what it writes means nothing, its times are real.
 
 Time depends on shapes alone, so a benchmark needs no download, and the real vocabulary is part of the shape. The
 tokenizer is made for the words it is given: each is one token, as it would be with a trained one; other text is bytes.
@@ -21,13 +21,22 @@ SEED = 20
 
 
 class Shape(Struct, frozen=True, kw_only=True):
-    """Sizes of a GPT-2."""
+    """Sizes of a GPT-2, or of a Llama if it has heads of keys and values of its own.
+
+    `kv_heads`, `intermediate`: 0 for a GPT-2, where they follow from the others.
+    """
 
     layers: int
     heads: int
     hidden: int
     vocab: int
     context: int
+    kv_heads: int = 0
+    intermediate: int = 0
+
+    @property
+    def family(self) -> str:
+        return "llama" if self.kv_heads else "gpt2"
 
 
 SHAPES = {
@@ -35,6 +44,10 @@ SHAPES = {
     "small": Shape(layers=6, heads=8, hidden=512, vocab=8192, context=512),
     "pair": Shape(layers=4, heads=8, hidden=512, vocab=8192, context=1024),
     "tiny": Shape(layers=2, heads=2, hidden=32, vocab=1024, context=512),
+    "llama-1b": Shape(
+        layers=16, heads=32, kv_heads=8, hidden=2048, intermediate=8192, vocab=128256, context=4096
+    ),  # Llama 3.2 1B, but for its longer context
+    "llama-tiny": Shape(layers=2, heads=4, kv_heads=2, hidden=64, intermediate=128, vocab=1024, context=512),
 }
 
 
@@ -65,18 +78,27 @@ def make_model(folder: Path, shape: Shape, words: Iterable[str]) -> None:
 
 
 def _write_config(folder: Path, shape: Shape) -> None:
-    config = {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        "n_layer": shape.layers,
-        "n_head": shape.heads,
-        "n_embd": shape.hidden,
-        "vocab_size": shape.vocab,
-        "n_positions": shape.context,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "dtype": "float16",
-    }
+    config: dict[str, object] = {"vocab_size": shape.vocab, "bos_token_id": None, "eos_token_id": None}
+    config |= {"model_type": shape.family, "dtype": "float16"}
+    if shape.family == "gpt2":
+        config |= {
+            "architectures": ["GPT2LMHeadModel"],
+            "n_layer": shape.layers,
+            "n_head": shape.heads,
+            "n_embd": shape.hidden,
+            "n_positions": shape.context,
+        }
+    else:
+        config |= {
+            "architectures": ["LlamaForCausalLM"],
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.intermediate,
+            "max_position_embeddings": shape.context,
+            "tie_word_embeddings": True,
+        }
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
 
 
@@ -105,7 +127,10 @@ def _write_tokenizer(folder: Path, shape: Shape, words: Iterable[str]) -> None:
 
 
 def _write_weights(folder: Path) -> None:
-    """Spread as GPT-2's are before training, in half precision, which every type of the engine holds or rounds."""
+    """Spread as GPT-2's are before training, in half precision, which every type of the engine holds or rounds.
+
+    A Llama's names carry the prefix of its base model, without which transformers doesn't find them.
+    """
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -114,10 +139,12 @@ def _write_weights(folder: Path) -> None:
     from tokenmill.model.tensors import expected_tensors
 
     source = np.random.default_rng(SEED)
-    tensors = {}
-    for name, size in expected_tensors(read_config(folder)).items():
+    config, tensors = read_config(folder), {}
+    prefix = "model." if config.family == "llama" else ""
+    for plain, size in expected_tensors(config).items():
+        name = prefix + plain
         if len(size) == 1:  # norms and biases
-            is_gain = "ln_" in name and name.endswith(".weight")
+            is_gain = ("ln_" in name or "norm" in name) and name.endswith(".weight")
             tensors[name] = np.full(size, 1.0 if is_gain else 0.0, dtype=np.float16)
         else:
             tensors[name] = (source.standard_normal(size, dtype=np.float32) * np.float32(0.02)).astype(np.float16)
