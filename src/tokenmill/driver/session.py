@@ -41,6 +41,7 @@ from tokenmill.record.store import Counts, Record
 from tokenmill.record.writer import Writer
 from tokenmill.report.certificate import Certificate
 from tokenmill.schedule.budget import Spent
+from tokenmill.schedule.fleet import Fleet
 from tokenmill.workload import Input, Reader, check_unchanged
 
 #: Seconds between two looks of a watcher.
@@ -199,27 +200,28 @@ def _arrivals(record: Record, clock: Clock) -> Iterator[Arrived]:
         yield Arrived(now, row, length, group)
 
 
-async def _drive(
+def _driver(
     record: Record,
     manifest: Manifest,
     settings: Settings,
     stations: list[Station],
     sharing: Sharing,
     source: RowSource,
-    crew: Crew | None,
-    watcher: Watcher | None,
-    on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
-) -> tuple[str | None, list[str]]:
-    """Runs the driver; returns why it stopped early, if it did, and what happened to nodes."""
-    loop = asyncio.get_running_loop()
-    clock = MonotonicClock()
+    clock: Clock,
+    wholes: list[int],
+) -> tuple[Driver, Fleet]:
+    """A driver of what is left to answer, and the part of its strategy that knows the nodes."""
     unfinished = record.counts().unfinished
     _, next_attempt, session = record.next_numbers()
-    names = [station.node.name for station in stations]
-    spent, groups = Spent(*record.tokens()), sharing.numbers
-    wholes = [index for index, name in enumerate(names) if crew is not None and name == WHOLE]
     strategy, fleet = make_strategy(
-        settings, unfinished, manifest.seed, names=names, groups=groups, known=sharing.known, wholes=wholes, spent=spent
+        settings,
+        unfinished,
+        manifest.seed,
+        names=[station.node.name for station in stations],
+        groups=sharing.numbers,
+        known=sharing.known,
+        wholes=wholes,
+        spent=Spent(*record.tokens()),
     )
     driver = Driver(
         strategy=strategy,
@@ -237,6 +239,26 @@ async def _drive(
         reach=Reach(interval=settings.health_interval, tries=settings.remove_after),
         grace=settings.grace,
     )
+    return driver, fleet
+
+
+async def _drive(
+    record: Record,
+    manifest: Manifest,
+    settings: Settings,
+    stations: list[Station],
+    sharing: Sharing,
+    source: RowSource,
+    crew: Crew | None,
+    watcher: Watcher | None,
+    on_start: Callable[[Driver, asyncio.AbstractEventLoop], None] | None,
+) -> tuple[str | None, list[str]]:
+    """Runs the driver; returns why it stopped early, if it did, and what happened to nodes."""
+    loop = asyncio.get_running_loop()
+    clock = MonotonicClock()
+    session = record.next_numbers()[2]
+    wholes = [each.index for each in stations if crew is not None and each.node.name == WHOLE]
+    driver, fleet = _driver(record, manifest, settings, stations, sharing, source, clock, wholes)
     interrupts: list[int] = []
 
     def on_signal(number: int) -> None:
