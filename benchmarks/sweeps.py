@@ -57,6 +57,10 @@ SWEEPS = {
         "load on one node with 4 slots that is a script",
         "knee --widths 1,2,4,8 --rates 60%,120% --seconds 0.8 --warm-up 0.2 --no-store",
     ),
+    "parallel": (
+        "16 texts, a small model with random weights: workers, ranks and one process, on the same cores",
+        "parallel --shape small --modes baseline,dp,tp --workers 2 --limit 16 --max-tokens 16",
+    ),
     "quantize": (
         "random weights in 20 tensors of 512 x 4096, to Q4_0",
         "quantize --sizes 20x512x4096 --threads 1,2 --to q4_0 --streaming",

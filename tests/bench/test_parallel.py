@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from requirements import deepspeed_place, require
@@ -110,6 +113,36 @@ def test_deepspeed_divides_a_llama(tmp_path: Path) -> None:
 
     assert two.fault == ""
     assert two.answers == one.answers
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_leaves_no_rank(tmp_path: Path) -> None:
+    """Whatever the sweep's end, the processes that its launcher started end too."""
+    words = ["parallel", "--shape", "tiny", "--modes", "dp", "--workers", "2", "--limit", "64", "--discard", "0"]
+    line = [sys.executable, "-m", "tokenmill", "bench", *words, "--force", "--bench-dir", str(tmp_path), "--quiet"]
+    with subprocess.Popen(line, stdin=subprocess.DEVNULL) as sweep:
+        try:
+            ranks = wait_for_ranks(sweep)
+        finally:
+            sweep.kill()
+    _, alive = psutil.wait_procs(ranks, timeout=30)
+
+    assert [each.pid for each in alive] == []
+
+
+def wait_for_ranks(sweep: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Two ranks below the sweep, as soon as both have reached their driver."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and sweep.poll() is None:
+        found = []
+        for each in psutil.Process(sweep.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                is_rank = "tokenmill.launch.rank" in each.cmdline()
+                found += [each] if is_rank and each.net_connections() else []
+        if len(found) == 2:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no ranks were started")
 
 
 def measured(where: Path, mode: str, ranks: int, **more: object) -> Reading:
