@@ -28,9 +28,11 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 class Kind(Struct, Generic[OptionsT], frozen=True):
     """`options` is what a recipe may say; `build` makes the validator from a name and them.
 
+    `scale`: the least and the greatest value, None if there is no greatest; a threshold outside is a mistake.
     `embeds`: `build` takes a third argument, the function that turns texts into vectors.
     """
 
     options: type[OptionsT]
     build: Callable[..., Validator]
+    scale: tuple[float, float] | None = None
     embeds: bool = False

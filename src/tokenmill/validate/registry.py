@@ -15,7 +15,22 @@ from tokenmill.validate.score import Embed, Validator
 
 #: Where each kind lives. They are imported when asked for: some need a library that not every install has.
 _MODULES = {
+    "clock": "clock_position",
+    "combined": "combined",
+    "direction": "direction",
+    "diversity": "diversity",
+    "duplicate": "duplicate",
+    "embedding": "embedding",
+    "function": "function",
+    "json_schema": "json_schema",
+    "judge": "judge",
+    "landmark": "landmark",
+    "language": "language",
     "length": "length",
+    "near_duplicate": "near_duplicate",
+    "quality": "quality",
+    "regex": "regex",
+    "rule": "rule",
 }
 
 
@@ -27,7 +42,7 @@ def kinds() -> tuple[str, ...]:
 def validator(
     kind: str, options: Mapping[str, object] | None = None, *, name: str = "", embed: Embed | None = None
 ) -> Validator:
-    """The validator of a kind, called `name`, else as its kind is; `embed` turns texts into vectors, if a model is named.
+    """The validator of a kind, called `name`, else as its kind is; `embed` turns texts into vectors where there is one.
 
     Raises:
         InputFaults: the kind or options are wrong; all faults together.

@@ -1,0 +1,84 @@
+"""A function of the user's own as a validator: it is code and runs as such, so a recipe that names one is trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from tokenmill.validate.kind import Kind, Options
+from tokenmill.validate.quote import quoted
+from tokenmill.validate.score import Item, Score
+
+_SAID = 200
+
+
+class FunctionOptions(Options, frozen=True, kw_only=True):
+    """`function` as `module:name`. It takes an `Item` and returns whether it passes, or a number, or either with a
+    reason: `True`, `0.8`, `(False, "Name the landmark.")`. A number passes from `at_least` on.
+    """
+
+    function: Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+    at_least: float | None = None
+
+    def faults(self) -> Iterable[str]:
+        try:
+            self.found()
+        except (ImportError, AttributeError, TypeError) as error:
+            yield f"function {self.function!r} can't be used: {error}; give module:name of one that can be imported"
+
+        if self.at_least is not None and not math.isfinite(self.at_least):
+            yield f"at_least {self.at_least} must be a finite number"
+
+    def found(self) -> Callable[[Item], object]:
+        """The function itself."""
+        module, _, path = self.function.partition(":")
+        found: Any = import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+        if not callable(found):
+            raise TypeError("it can't be called")
+        called: Callable[[Item], object] = found
+        return called
+
+
+class Function:
+    """Passes as the function says; an item on which it raises fails, with the function's name and the exception's."""
+
+    needs = ()
+
+    def __init__(self, name: str, options: FunctionOptions) -> None:
+        self.name = name
+        self._options = options
+        self._function = options.found()
+
+    def check(self, items: Sequence[Item]) -> list[Score]:
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Score:
+        try:
+            said = self._function(item)
+        except Exception as error:  # noqa: BLE001 - it is the user's code, and one item must not end a run
+            detail = quoted(f"{type(error).__name__}: {error}", _SAID)
+            return self._failed(f"The validator {self.name} ({self._options.function}) raised {detail}.")
+        value, reason = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
+        if not isinstance(reason, str) or not isinstance(value, bool | int | float) or not math.isfinite(value):
+            kind = quoted(repr(said), _SAID)
+            return self._failed(f"The validator {self.name} ({self._options.function}) returned {kind}, no score.")
+        return self._judged(value, reason)
+
+    def _judged(self, value: float, reason: str) -> Score:
+        least = self._options.at_least
+        passed = value if isinstance(value, bool) else least is None or value >= least
+        if not passed and not reason:
+            reason = f"The text doesn't pass {self.name}" + ("." if least is None else f": {value:g}, under {least:g}.")
+        return Score(validator=self.name, value=float(value), passed=passed, reason=reason)
+
+    def _failed(self, reason: str) -> Score:
+        return Score(validator=self.name, value=None, passed=False, reason=reason)
+
+
+KIND = Kind(FunctionOptions, Function)

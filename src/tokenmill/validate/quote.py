@@ -1,0 +1,12 @@
+"""Text of an answer shown within a sentence: short, on one line, and safe to store and to print."""
+
+from __future__ import annotations
+
+SHOWN = 60
+
+
+def quoted(text: str, most: int = SHOWN) -> str:
+    """The text in quotation marks, cut to `most` characters; what can't be printed is escaped, lone surrogates too."""
+    cut = text[:most]
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
+    return f'"{shown}{"..." if len(text) > most else ""}"'
