@@ -8,5 +8,6 @@ Nothing here asks a model: vectors come through a seam, and the verdict of a jud
 from tokenmill.validate.panel import Panel, Spec, Verdict, panel
 from tokenmill.validate.registry import kinds, validator
 from tokenmill.validate.score import Embed, Item, Score, Validator
+from tokenmill.validate.shingles import repeats
 
-__all__ = ["Embed", "Item", "Panel", "Score", "Spec", "Validator", "Verdict", "kinds", "panel", "validator"]
+__all__ = ["Embed", "Item", "Panel", "Score", "Spec", "Validator", "Verdict", "kinds", "panel", "repeats", "validator"]

@@ -26,16 +26,24 @@ def agreement(these: Sequence[Direction], those: Sequence[Direction]) -> float |
     """How well two lists of directions agree, 0 to 1; None where neither names any.
 
     Dice's measure of the two sets, times the part of the shared movements that come in one order, times a half if
-    one list contradicts the other: by a denial, or by an opposite.
+    one list contradicts the other: by a denial, or by an opposite. Movements are held against movements as well, and
+    places against places: "turn left, with the tower on the right" is contradicted by both in exchange.
     """
     left, right = _set(these), _set(those)
     if not left and not right:
         return None
     shared = left.keys() & right.keys()
     dice = 2 * len(shared) / (len(left) + len(right))
-    missing, added = left.keys() - shared, right.keys() - shared
-    contradicted = any(contrary in added for key in missing for contrary in left[key].contraries)
+    sides = [([one for one in side if one.moving], [one for one in side if not one.moving]) for side in (these, those)]
+    contradicted = _contradict(these, those) or any(map(_contradict, *sides))
     return dice * _in_order(these, those) * (CONTRADICTED if contradicted else 1.0)
+
+
+def _contradict(these: Sequence[Direction], those: Sequence[Direction]) -> bool:
+    """Whether one side has what the other lacks, and the other its contrary, which the one lacks."""
+    left, right = _set(these), _set(those)
+    added = right.keys() - left.keys()
+    return any(contrary in added for key in left.keys() - right.keys() for contrary in left[key].contraries)
 
 
 def _set(found: Sequence[Direction]) -> dict[tuple[str, bool], Direction]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from tokenmill.validate.kind import Kind, Options
-from tokenmill.validate.quote import quoted
+from tokenmill.validate.quote import shown
 from tokenmill.validate.score import Item, Score
 
 _SAID = 200
@@ -62,11 +62,11 @@ class Function:
         try:
             said = self._function(item)
         except Exception as error:  # noqa: BLE001 - it is the user's code, and one item must not end a run
-            detail = quoted(f"{type(error).__name__}: {error}", _SAID)
+            detail = shown(f"{type(error).__name__}: {error}", _SAID)
             return self._failed(f"The validator {self.name} ({self._options.function}) raised {detail}.")
         value, reason = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
         if not isinstance(reason, str) or not isinstance(value, bool | int | float) or not math.isfinite(value):
-            kind = quoted(repr(said), _SAID)
+            kind = shown(repr(said), _SAID)
             return self._failed(f"The validator {self.name} ({self._options.function}) returned {kind}, no score.")
         return self._judged(value, reason)
 

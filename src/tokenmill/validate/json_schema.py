@@ -15,7 +15,7 @@ from msgspec import Meta
 from tokenmill.errors import UsageError
 from tokenmill.validate.kind import Kind, Options
 from tokenmill.validate.pattern import BadPattern, Pattern
-from tokenmill.validate.quote import quoted
+from tokenmill.validate.quote import quoted, shown
 from tokenmill.validate.score import Item, Score
 
 #: Faults of one text that are named; a next prompt is no place for a thousand.
@@ -83,7 +83,7 @@ class JsonSchema:
     def _refusals(self, value: object) -> str:
         said = []
         for error in self._validator.iter_errors(value):
-            said.append(f"at {quoted(error.json_path)}: {quoted(error.message, 160)}")
+            said.append(f"at {shown(error.json_path)}: {shown(error.message, 160)}")
             if len(said) == _NAMED:
                 break
         return f"The JSON doesn't fit its schema {'; '.join(said)}." if said else ""

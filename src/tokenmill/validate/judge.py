@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from tokenmill.validate.kind import Kind, Options
-from tokenmill.validate.quote import quoted
+from tokenmill.validate.quote import quoted, shown
 from tokenmill.validate.score import Item, Score
 
 _SCORE = re.compile(
@@ -83,7 +83,7 @@ class Judge:
             return self._unread(f"The judge gave {number:g}{'/' * bool(scale)}{scale}, not a number from 0 to {most}.")
         value = round(number / most, 4)
         said = _REASON.search(head)
-        reason = quoted(said[1].strip(), _REASON_SHOWN)[1:-1] if said else f"The judge gave {number:g} of {most}."
+        reason = shown(said[1].strip(), _REASON_SHOWN) if said else f"The judge gave {number:g} of {most}."
         return Score(validator=self.name, value=value, passed=value >= self._options.at_least, reason=reason)
 
     def _unread(self, reason: str) -> Score:

@@ -104,15 +104,15 @@ def panel(specs: Sequence[Spec], *, embed: Embed | None = None) -> Panel:
     """
     faults: list[str] = []
     made: dict[str, Validator] = {}
+    known: dict[str, Spec] = {}
     for spec in specs:
-        if spec.called in made:
+        if known.setdefault(spec.called, spec) is not spec:
             faults.append(f"two validators are called {spec.called!r}; give one of them a name of its own")
             continue
         try:
             made[spec.called] = validator(spec.kind, spec.options, name=spec.called, embed=embed)
         except InputFaults as error:
             faults += [f"validator {spec.called!r}: {fault}" for fault in error.faults]
-    known = {spec.called: spec for spec in specs}
     for one in made.values():
         faults += _missing(one, known)
         if isinstance(one, Rule):

@@ -5,8 +5,13 @@ from __future__ import annotations
 SHOWN = 60
 
 
-def quoted(text: str, most: int = SHOWN) -> str:
-    """The text in quotation marks, cut to `most` characters; what can't be printed is escaped, lone surrogates too."""
+def shown(text: str, most: int = SHOWN) -> str:
+    """The text cut to `most` characters; what can't be printed is escaped, lone surrogates too."""
     cut = text[:most]
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
-    return f'"{shown}{"..." if len(text) > most else ""}"'
+    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut)
+    return f"{safe}{'...' if len(text) > most else ''}"
+
+
+def quoted(text: str, most: int = SHOWN) -> str:
+    """The same in quotation marks."""
+    return f'"{shown(text, most)}"'

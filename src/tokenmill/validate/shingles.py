@@ -16,6 +16,8 @@ from tokenmill.validate.words import normalised
 
 #: Characters in a run: shorter ones are in every English sentence, longer ones miss changed endings.
 RUN = 4
+#: What a product of a threshold and a size may be too large by; a head too long costs time, one too short a pair.
+_ROUNDING = 1e-6
 
 
 def shingles(text: str, run: int = RUN) -> frozenset[str]:
@@ -47,7 +49,7 @@ def repeats(texts: Sequence[str], threshold: float, run: int = RUN) -> list[int 
     for row, pieces in enumerate(sets):
         rarest = sorted(pieces, key=lambda piece: (common[piece], piece))
         # Two sets that reach the threshold share one of the rarest runs of each: the rest alone is too few.
-        heads = rarest[: len(rarest) - ceil(threshold * len(rarest)) + 1] or [""]
+        heads = rarest[: len(rarest) - ceil(threshold * len(rarest) - _ROUNDING) + 1] or [""]
         near = sorted({other for piece in heads for other in index.get(piece, ())})
         first = next((other for other in near if jaccard(sets[other], pieces) >= threshold), None)
         found.append(first)
