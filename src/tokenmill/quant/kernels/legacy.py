@@ -34,13 +34,23 @@ from tokenmill.quant.kernels.lanes import (
     store,
     to_half,
 )
+from tokenmill.quant.kernels.sixteen import (
+    FOUR,
+    SIXTEEN,
+    TINY,
+    TOO_LARGE,
+    copy_sixteen,
+    four_times_four_bits,
+    sixteen_scales,
+    sixteen_signed_scales,
+)
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-#: The smallest magnitude that rounds to an infinite F16.
-_TOO_LARGE = np.float32(65520)
-#: The largest scale whose inverse is infinite: all codes are those of nothing, as the reference says.
-_TINY = np.float32(2.0**-128)
+_TOO_LARGE, _TINY = np.float32(TOO_LARGE), np.float32(TINY)
 _NOTHING = np.uint8(0)
+#: Blocks that go through one step after the other: enough that calls cost nothing, and few enough that they and what
+#: the steps leave stay in the innermost cache.
+_RUN = 256
 
 
 @intrinsic
@@ -157,8 +167,29 @@ def _fill(out: Any, start: Any, end: Any, value: Any) -> None:
         out[each] = value
 
 
-def q8_0(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // LANES):
+@njit
+def _scaled(bits: Any, begin: Any, end: Any, most: Any, inverses: Any, halves: Any) -> Any:
+    """Makes scales by sixteen blocks from `begin` on; returns the first block that has none."""
+    end -= (end - begin) % SIXTEEN
+    for block in range(begin, end, SIXTEEN):
+        if not sixteen_scales(bits, block, most, inverses, halves, block - begin):
+            return block
+    return end
+
+
+@njit
+def _scaled_with_sign(bits: Any, begin: Any, end: Any, most: Any, inverses: Any, halves: Any) -> Any:
+    """The same with the sign of the first weight of the largest magnitude."""
+    end -= (end - begin) % SIXTEEN
+    for block in range(begin, end, SIXTEEN):
+        if not sixteen_signed_scales(bits, block, most, inverses, halves, block - begin):
+            return block
+    return end
+
+
+@njit
+def _some_q8_0(bits: Any, begin: Any, end: Any, out: Any) -> Any:
+    for block in range(begin, end):
         at, to = block * LANES, block * 34
         scale = as_number(peak(bits, at)) / np.float32(127)
         if not scale < _TOO_LARGE:  # a scale that is no number isn't smaller either
@@ -171,8 +202,32 @@ def q8_0(bits: Any, out: Any) -> Any:
     return -1
 
 
-def q4_0(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // LANES):
+@njit
+def _many_q8_0(bits: Any, begin: Any, end: Any, out: Any, inverses: Any, halves: Any) -> Any:
+    """Writes blocks from `begin` on as long as sixteen can be done at once; returns the first that isn't written."""
+    end = _scaled(bits, begin, end, np.float32(127), inverses, halves)
+    for block in range(begin, end):
+        at, to = block - begin, block * 34
+        put_word(out, to, np.uint32(halves[at]))
+        _put_rounded(bits, block * LANES, inverses[at], out, to + 2)
+    return end
+
+
+def q8_0(bits: Any, out: Any) -> Any:
+    count = bits.size // LANES
+    inverses, halves = np.empty(_RUN, np.float32), np.empty(_RUN, np.uint16)
+    for begin in range(0, count, _RUN):
+        end = min(begin + _RUN, count)
+        done = _many_q8_0(bits, begin, end, out, inverses, halves)
+        bad = _some_q8_0(bits, done, end, out)
+        if bad >= 0:
+            return bad
+    return -1
+
+
+@njit
+def _some_q4_0(bits: Any, begin: Any, end: Any, out: Any) -> Any:
+    for block in range(begin, end):
         at, to = block * LANES, block * 18
         scale = _signed_peak(bits, at) / np.float32(-8)
         if not abs(scale) < _TOO_LARGE:
@@ -185,8 +240,36 @@ def q4_0(bits: Any, out: Any) -> Any:
     return -1
 
 
-def q5_0(bits: Any, out: Any) -> Any:
-    for block in range(bits.size // LANES):
+@njit
+def _many_q4_0(bits: Any, begin: Any, end: Any, out: Any, inverses: Any, halves: Any, codes: Any) -> Any:
+    """The same for Q4_0. Codes are made for four blocks at once, so they can't go to their places at once."""
+    end = _scaled_with_sign(bits, begin, end, np.float32(-8), inverses, halves)
+    for block in range(begin, end, FOUR):
+        at = block - begin
+        four_times_four_bits(bits, block, inverses, at, codes, at * 16)
+    for block in range(begin, end):
+        at, to = block - begin, block * 18
+        put_word(out, to, np.uint32(halves[at]))
+        copy_sixteen(codes, at * 16, out, to + 2)
+    return end
+
+
+def q4_0(bits: Any, out: Any) -> Any:
+    count = bits.size // LANES
+    inverses, halves = np.empty(_RUN, np.float32), np.empty(_RUN, np.uint16)
+    codes = np.empty(_RUN * 16, np.uint8)
+    for begin in range(0, count, _RUN):
+        end = min(begin + _RUN, count)
+        done = _many_q4_0(bits, begin, end, out, inverses, halves, codes)
+        bad = _some_q4_0(bits, done, end, out)
+        if bad >= 0:
+            return bad
+    return -1
+
+
+@njit
+def _some_q5_0(bits: Any, begin: Any, end: Any, out: Any) -> Any:
+    for block in range(begin, end):
         at, to = block * LANES, block * 22
         scale = _signed_peak(bits, at) / np.float32(-16)
         if not abs(scale) < _TOO_LARGE:
@@ -197,6 +280,29 @@ def q5_0(bits: Any, out: Any) -> Any:
         else:
             _fill(out, to + 2, to + 6, np.uint8(0xFF) if scale == _ZERO else _NOTHING)
             _fill(out, to + 6, to + 22, _NOTHING)
+    return -1
+
+
+@njit
+def _many_q5_0(bits: Any, begin: Any, end: Any, out: Any, inverses: Any, halves: Any) -> Any:
+    """The same for Q5_0."""
+    end = _scaled_with_sign(bits, begin, end, np.float32(-16), inverses, halves)
+    for block in range(begin, end):
+        at, to = block - begin, block * 22
+        put_word(out, to, np.uint32(halves[at]))
+        _put_fives(bits, block * LANES, _ZERO, inverses[at], np.float32(16.5), out, to + 2)
+    return end
+
+
+def q5_0(bits: Any, out: Any) -> Any:
+    count = bits.size // LANES
+    inverses, halves = np.empty(_RUN, np.float32), np.empty(_RUN, np.uint16)
+    for begin in range(0, count, _RUN):
+        end = min(begin + _RUN, count)
+        done = _many_q5_0(bits, begin, end, out, inverses, halves)
+        bad = _some_q5_0(bits, done, end, out)
+        if bad >= 0:
+            return bad
     return -1
 
 
