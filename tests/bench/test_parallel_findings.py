@@ -28,7 +28,7 @@ ANSWERS = {"text-1": "aa", "text-2": "bb", "text-3": "cc"}
 
 def planted(seconds: Mapping[str, float], options: ParallelOptions) -> list[Row]:
     """Rows of five repeats in which each way takes so long; ways that aren't named are faults."""
-    return rows_of(SUITE.cells(options), readings_of(seconds, options), SUITE.unit)
+    return rows_of(*SUITE.judged(options, SUITE.cells(options), readings_of(seconds, options)), SUITE.unit)
 
 
 def readings_of(seconds: Mapping[str, float], options: ParallelOptions) -> list[Reading]:
@@ -107,13 +107,13 @@ def test_an_answer_that_differs_makes_its_reading_void() -> None:
     readings = [reading(each, 0, 1.0) for each in (base, thread, dp)]
     readings.append(replace(reading(tp, 0, 1.0), answers=wrong))
 
-    *kept, void = SUITE.voided(options, readings)
+    cells, (*kept, void) = SUITE.judged(options, SUITE.cells(options), readings)
 
     assert not any(each.fault for each in kept)
     assert void.fault == (
         "void: its greedy answers aren't those of one process; 'text-2' is the first that differs, 2 of 3 do"
     )
-    (row,) = [each for each in rows_of(SUITE.cells(options), [*kept, void], "core") if each.cell == tp]
+    (row,) = [each for each in rows_of(cells, [*kept, void], "core") if each.cell == tp]
     assert row.seconds.value is None
     assert row.speedup is not None
     assert row.speedup.value is None
@@ -125,15 +125,17 @@ def test_in_bf16_nothing_is_void() -> None:
     base, _, dp, _ = SUITE.cells(options)
     other = Reading(cell=dp.key, repeat=0, seconds=1.0, requests=3, answered=3, answers={"text-1": "zz"})
 
-    assert SUITE.voided(options, [reading(base, 0, 1.0), other])[1] == other
+    assert SUITE.judged(options, SUITE.cells(options), [reading(base, 0, 1.0), other])[1][1] == other
 
 
 def test_claims_are_against_the_best_single_process() -> None:
     """Where one thread is shown to be faster than all cores, that is what others must beat."""
     seconds = {SINGLE: 4.0, ONE_THREAD: 2.0, "dp, 2 ranks": 3.0, "tp, 2 ranks": 8.0}
-    said = SUITE.findings(two(), planted(seconds, two()))
+    rows = planted(seconds, two())
+    said = SUITE.findings(two(), rows)
 
-    assert "8 texts: of single processes the one with one thread is the fastest, so claims are against that" in said
+    assert [row.cell.title for row in rows if row.cell.is_baseline] == [ONE_THREAD]
+    assert "8 texts: one thread is shown to be faster than all cores, so it is what others are held against" in said
     (dp,) = [each for each in said if each.startswith("8 texts: dp, 2 ranks: ") and "against" in each]
     assert "% slower" in dp
     assert dp.endswith(f"against {ONE_THREAD}")
@@ -156,7 +158,8 @@ def test_karp_and_flatt_count_from_one_thread() -> None:
     said = SUITE.findings(two(), planted(seconds, two()))
 
     (found,) = [each for each in said if "Karp and Flatt" in each]
-    assert found.startswith("8 texts: dp, 2 ranks on 2 cores are 1.8")
+    assert found.startswith("8 texts: dp, 2 ranks, on 2 cores: 1.8")
+    assert f"times the speed of {ONE_THREAD} on 1" in found
     assert "efficiency 9" in found
     assert "serial fraction (Karp and Flatt) 0.11" in found or "serial fraction (Karp and Flatt) 0.10" in found
 

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from tokenmill.bench.cell import Cell, Factor, Reading
 from tokenmill.bench.numbers import names_in, numbers_in
 from tokenmill.bench.parallel_charts import charts_of
-from tokenmill.bench.parallel_findings import findings_of, voided
+from tokenmill.bench.parallel_findings import findings_of, rebased, voided
 from tokenmill.bench.parallel_ways import BASELINE, DEEPSPEED, DP, MODE, ONE_THREAD, RANKS, SINGLE, TP, group_of
 from tokenmill.bench.suite import FOUND
 from tokenmill.bench.table import Row
@@ -173,8 +173,12 @@ class Parallel:
         )
         return measure(cell, way, spec_of(options, size), folder)
 
-    def voided(self, options: ParallelOptions, readings: Sequence[Reading]) -> list[Reading]:
-        return voided(self.cells(options), readings) if options.dtype == "fp32" else list(readings)
+    def judged(
+        self, options: ParallelOptions, cells: Sequence[Cell], readings: Sequence[Reading]
+    ) -> tuple[list[Cell], list[Reading]]:
+        """Others are held against one thread where that is shown to be the best single process."""
+        kept = voided(cells, readings) if options.dtype == "fp32" else list(readings)
+        return rebased(cells, kept), kept
 
     def findings(self, options: ParallelOptions, rows: Sequence[Row]) -> list[str]:
         shared = f"{options.found} core{'s' * (options.found > 1)}" if options.device == "cpu" else "the same GPUs"

@@ -10,7 +10,7 @@ from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.parallel_crossover import find_crossover
 from tokenmill.bench.parallel_ways import DP, MODE, ONE_THREAD, RANKS, SINGLE, TP, group_of
 from tokenmill.bench.sentences import ends_of
-from tokenmill.bench.table import Row
+from tokenmill.bench.table import Row, speedups_of
 from tokenmill.report.numbers import figure
 from tokenmill.stats.claim import Claim
 from tokenmill.stats.interval import Interval, paired_ratio
@@ -39,6 +39,18 @@ def voided(cells: Sequence[Cell], readings: Sequence[Reading]) -> list[Reading]:
     return found
 
 
+def rebased(cells: Sequence[Cell], readings: Sequence[Reading]) -> list[Cell]:
+    """The cells; in groups where one thread is shown to be faster than all cores, that is the baseline."""
+    faster = set()
+    for group in dict.fromkeys(cell.group for cell in cells):
+        singles = [cell for cell in cells if cell.group == group and cell.factors[MODE] in (SINGLE, ONE_THREAD)]
+        if any(Claim(ratio=each).finding == "better" for each in speedups_of(singles, readings)):
+            faster.add(group)
+    return [
+        replace(cell, is_baseline=cell.factors[MODE] == ONE_THREAD) if cell.group in faster else cell for cell in cells
+    ]
+
+
 def _difference(reading: Reading, base: Reading, named: str) -> str:
     """The first request, in the order of the input, whose answer is another, and how many there are."""
     differing = [name for name, digest in base.answers.items() if reading.answers.get(name) != digest]
@@ -60,16 +72,16 @@ def findings_of(sizes: Sequence[int], rows: Sequence[Row], *, must_equal: bool) 
 
 def _of_size(group: str, rows: Sequence[Row], must_equal: bool) -> Iterator[str]:
     whole = [row for row in rows if row.seconds.value is not None]
-    best = best_single(whole)
+    best = next((row for row in whole if row.cell.is_baseline), None)
     if best is None:
         if rows:
             yield f"{group}: {SINGLE} was not measured whole, so nothing can be said of the other ways"
         return
     yield from _equality(group, rows, whole, must_equal)
-    if not best.cell.is_baseline:
-        yield f"{group}: of single processes the one with one thread is the fastest, so claims are against that"
+    if best.cell.factors[MODE] == ONE_THREAD:
+        yield f"{group}: one thread is shown to be faster than all cores, so it is what others are held against"
     others = [row for row in whole if row.cell.factors[MODE] not in (SINGLE, ONE_THREAD)]
-    claims = [(row, _claim(row, best)) for row in others]
+    claims = [(row, row.claim) for row in others if row.claim is not None]
     for row, claim in claims:
         yield f"{group}: {row.cell.title}: {claim}, against {best.cell.title}"
     if claims and all(claim.finding in ("no difference", "worse") for _, claim in claims):
@@ -80,21 +92,6 @@ def _of_size(group: str, rows: Sequence[Row], must_equal: bool) -> Iterator[str]
     for row in others:
         if row.cell.factors[MODE] == DP:
             yield from _serial(group, row, one)
-
-
-def best_single(rows: Sequence[Row]) -> Row | None:
-    """The baseline, unless one thread alone is shown to be faster; None where the baseline isn't there."""
-    base = next((row for row in rows if row.cell.is_baseline), None)
-    thread = next((row for row in rows if row.cell.factors[MODE] == ONE_THREAD), None)
-    is_faster = thread is not None and thread.claim is not None and thread.claim.finding == "better"
-    return thread if base is not None and is_faster else base
-
-
-def _claim(row: Row, best: Row) -> Claim:
-    """Against the best single process, in pairs."""
-    if best.cell.is_baseline and row.claim is not None:
-        return row.claim
-    return Claim(ratio=_ratio(row.rates, best.rates))
 
 
 def _ratio(these: Mapping[int, float], those: Mapping[int, float]) -> Interval:
@@ -127,16 +124,16 @@ def _serial(group: str, row: Row, one: Row) -> Iterator[str]:
     ratio = _ratio(row.rates, one.rates)
     if row.cell.factors.get(RANKS) == 1 or shares <= 1 or ratio.value is None:
         return
-    unit = "cores" if one.cell.factors[MODE] == ONE_THREAD else "GPUs"
+    unit = "core" if one.cell.factors[MODE] == ONE_THREAD else "GPU"
     ends = ends_of(ratio)
     parts = [karp_flatt(each, shares).value for each in (ratio.value, ratio.high, ratio.low) if each]
     serial, *limits = [part for part in parts if part is not None]
     span = f" ({limits[0]:.3f} to {limits[1]:.3f})" if len(limits) == 2 else ""
+    times = f"{figure(ratio.value)}{f' ({ends})' if ends else ''} times the speed"
     yield (
-        f"{group}: {row.cell.title} on {row.cell.workers:g} {unit} are "
-        f"{figure(ratio.value)}{f' ({ends})' if ends else ''} times as fast as {one.cell.title}: efficiency "
-        f"{100 * ratio.value / shares:.0f} % of {shares:g} times the {unit}, serial fraction (Karp and Flatt) "
-        f"{serial:.3f}{span}"
+        f"{group}: {row.cell.title}, on {row.cell.workers:g} {unit}s: {times} of {one.cell.title} on "
+        f"{one.cell.workers:g}: efficiency {100 * ratio.value / shares:.0f} % per {unit}, serial fraction (Karp and "
+        f"Flatt) {serial:.3f}{span}"
     )
 
 
@@ -160,7 +157,8 @@ def _crossovers(sizes: Sequence[int], rows: Sequence[Row]) -> Iterator[str]:
         found = find_crossover(rates[TP, number], rates[DP, number])
         if found.low is None or found.high is None or found.at is None:
             reason = found.reason.replace("the first is", f"{TP} is").replace("the second is", f"{DP} is")
-            yield f"{name}, {min(sizes)} to {max(sizes)} texts: not found, {reason}"
+            swept = f", {min(sizes)} to {max(sizes)} texts" if len(sizes) > 1 else ""
+            yield f"{name}{swept}: not found, {reason}"
             continue
         small, large = (TP, DP) if found.is_first_small else (DP, TP)
         yield (

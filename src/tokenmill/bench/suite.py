@@ -92,11 +92,13 @@ class Draws(Protocol):
 
 
 @runtime_checkable
-class Voids(Protocol):
-    """A suite whose readings are worth nothing where they differ from others."""
+class Judges(Protocol):
+    """A suite where only the readings show which cell others are held against, and which readings are worth nothing."""
 
-    def voided(self, options: Any, readings: Sequence[Reading]) -> list[Reading]:
-        """All of them; those that are void have a fault that says why."""
+    def judged(
+        self, options: Any, cells: Sequence[Cell], readings: Sequence[Reading]
+    ) -> tuple[list[Cell], list[Reading]]:
+        """All of both: cells with other baselines, and void readings with a fault that says why."""
         ...
 
 

@@ -15,7 +15,7 @@ from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.folder import Plan, SweepFolder
 from tokenmill.bench.fresh import Fresh
 from tokenmill.bench.order import left
-from tokenmill.bench.suite import Voids, suite_of
+from tokenmill.bench.suite import Judges, suite_of
 from tokenmill.bench.table import Law, Row, laws_of, rows_of, speedups_of
 from tokenmill.errors import StorageError
 from tokenmill.record.lock import RunLock
@@ -121,13 +121,14 @@ def results_of(folder: SweepFolder) -> Results:
     suite = suite_of(plan.suite)
     options: Any = msgspec.convert(plan.options, suite.options)
     cells, readings = suite.cells(options), folder.readings()
-    if isinstance(suite, Voids):
-        readings = suite.voided(options, readings)
+    is_complete = not left(cells, plan.repeats, plan.seed, {(each.cell, each.repeat) for each in readings})
+    if isinstance(suite, Judges):
+        cells, readings = suite.judged(options, cells, readings)
     rows = rows_of(cells, readings, suite.unit)
     return Results(
         plan=plan,
         unit=suite.unit,
-        complete=not left(cells, plan.repeats, plan.seed, {(each.cell, each.repeat) for each in readings}),
+        complete=is_complete,
         readings=tuple(readings),
         rows=tuple(rows),
         laws=tuple(laws_of(rows, readings, suite.varied)),
