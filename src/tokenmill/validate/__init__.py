@@ -5,9 +5,8 @@ on that item alone and never on what else is in the batch, so it doesn't matter 
 Nothing here asks a model: vectors come through a seam, and the verdict of a judge is a text that somebody else fetched.
 """
 
-from tokenmill.validate.panel import Panel, Spec, Verdict, panel
 from tokenmill.validate.registry import kinds, validator
 from tokenmill.validate.score import Embed, Item, Score, Validator
 from tokenmill.validate.shingles import repeats
 
-__all__ = ["Embed", "Item", "Panel", "Score", "Spec", "Validator", "Verdict", "kinds", "panel", "repeats", "validator"]
+__all__ = ["Embed", "Item", "Score", "Validator", "kinds", "repeats", "validator"]

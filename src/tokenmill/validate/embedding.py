@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
+from tokenmill.errors import UsageError
 from tokenmill.validate.kind import Kind, Options
 from tokenmill.validate.score import Embed, Item, Score
 
@@ -32,12 +33,14 @@ class Embedding:
 
     needs = ()
 
-    def __init__(self, name: str, options: EmbeddingOptions, embed: Embed) -> None:
+    def __init__(self, name: str, options: EmbeddingOptions, embed: Embed | None) -> None:
         self.name = name
         self._options = options
         self._embed = embed
 
     def check(self, items: Sequence[Item]) -> list[Score]:
+        if self._embed is None:
+            raise UsageError(f"validator {self.name!r} compares meanings, and no embedding model is named; name one")
         texts = list(dict.fromkeys(text for item in items for text in (item.text, item.reference)))
         if not texts:
             return []

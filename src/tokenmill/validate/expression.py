@@ -55,6 +55,11 @@ class Compare(Struct, frozen=True):
         yield self
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The scores it is about."""
+        return tuple(side for side in (self.left, self.right) if isinstance(side, str))
+
+    @property
     def turned(self) -> Compare:
         """The same with the name on the left, as one says it."""
         if isinstance(self.left, str):
@@ -139,8 +144,7 @@ def parse(text: str) -> Condition:
 
 def names(condition: Condition) -> tuple[str, ...]:
     """The scores that a condition is about, each once."""
-    sides = [side for one in condition.comparisons() for side in (one.left, one.right)]
-    return tuple(dict.fromkeys(side for side in sides if isinstance(side, str)))
+    return tuple(dict.fromkeys(name for one in condition.comparisons() for name in one.names))
 
 
 def thresholds(condition: Condition) -> Iterator[tuple[str, float]]:

@@ -96,4 +96,4 @@ def _mark(texts: Sequence[str]) -> str:
     return "=" * max(5, longest + 1)
 
 
-KIND = Kind(JudgeOptions, Judge, scale=(0.0, 1.0))
+KIND = Kind(JudgeOptions, Judge, scale=(0.0, 1.0), asks=True)

@@ -29,10 +29,12 @@ class Kind(Struct, Generic[OptionsT], frozen=True):
     """`options` is what a recipe may say; `build` makes the validator from a name and them.
 
     `scale`: the least and the greatest value, None if there is no greatest; a threshold outside is a mistake.
-    `embeds`: `build` takes a third argument, the function that turns texts into vectors.
+    `embeds`: `build` takes a third argument, the function that turns texts into vectors, None where none is named.
+    `asks`: it makes a prompt for a model, and only judges what that answered.
     """
 
     options: type[OptionsT]
     build: Callable[..., Validator]
     scale: tuple[float, float] | None = None
     embeds: bool = False
+    asks: bool = False

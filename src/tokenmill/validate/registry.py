@@ -40,9 +40,17 @@ def kinds() -> tuple[str, ...]:
 
 
 def validator(
-    kind: str, options: Mapping[str, object] | None = None, *, name: str = "", embed: Embed | None = None
+    kind: str,
+    options: Mapping[str, object] | None = None,
+    *,
+    name: str = "",
+    embed: Embed | None = None,
+    is_asked: bool = False,
 ) -> Validator:
-    """The validator of a kind, called `name`, else as its kind is; `embed` turns texts into vectors where there is one.
+    """The validator of a kind, called `name`, else as its kind is.
+
+    `embed` turns texts into vectors, for kinds that compare meanings; without it they can be made, but not asked.
+    `is_asked`: whoever makes a judge asks the model too.
 
     Raises:
         InputFaults: the kind or options are wrong; all faults together.
@@ -54,16 +62,14 @@ def validator(
     found = kind_of(kind)
     given = options or {}
     faults = _faults(found, given)
+    if found.asks and not is_asked:
+        faults.append(f"{kind!r} only reads what a model answered, and nobody asks one here; let a stage judge instead")
     if faults:
         raise InputFaults(called, faults)
     made = msgspec.convert(given, found.options)
     if faults := list(made.faults()):
         raise InputFaults(called, faults)
-    if not found.embeds:
-        return found.build(name or kind, made)
-    if embed is None:
-        raise InputFaults(called, ["it compares vectors, and no embedding model is named; name one, or leave it out"])
-    return found.build(name or kind, made, embed)
+    return found.build(name or kind, made, embed) if found.embeds else found.build(name or kind, made)
 
 
 def kind_of(kind: str) -> Kind[Any]:

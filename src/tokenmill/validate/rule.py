@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -12,6 +12,7 @@ from msgspec import field
 
 from tokenmill.validate.expression import BadExpression, Condition, names, parse, thresholds
 from tokenmill.validate.kind import Kind, Options
+from tokenmill.validate.registry import kind_of, kinds
 from tokenmill.validate.score import Item, Score
 
 
@@ -35,9 +36,17 @@ class RuleOptions(Options, frozen=True, kw_only=True):
             yield "it has no rule; name a profile, or give rules by role"
         for role, text in self.rules.items():
             try:
-                parse(text)
+                yield from (f"the rule for {role!r}: {fault}" for fault in _out_of_scale(parse(text)))
             except BadExpression as error:
                 yield f"the rule for {role!r}: {error}"
+
+
+def _out_of_scale(condition: Condition) -> Iterator[str]:
+    """Thresholds that decide nothing, as the score is always on one side of them; of scores called as their kind is."""
+    for name, limit in thresholds(condition):
+        scale = kind_of(name).scale if name in kinds() else None
+        if scale is not None and not scale[0] <= limit <= scale[1]:
+            yield f"threshold {limit:g} for {name!r} is out of range; its scores go from {scale[0]:g} to {scale[1]:g}"
 
 
 @cache
@@ -54,24 +63,8 @@ class Rule:
         self._conditions = {role: parse(text) for role, text in options.texts.items()}
         self.needs = tuple(dict.fromkeys(one for rule in self._conditions.values() for one in names(rule)))
 
-    @property
-    def thresholds(self) -> list[tuple[str, float]]:
-        """Each score that a condition compares with a number, and the number."""
-        return [pair for rule in self._conditions.values() for pair in thresholds(rule)]
-
     def check(self, items: Sequence[Item]) -> list[Score]:
         return [self._one(item) for item in items]
-
-    def unmet(self, role: str, scores: Mapping[str, float | None]) -> tuple[str, ...]:
-        """The scores that keep an item of a role from passing; none where it passes."""
-        condition = self._conditions.get(role)
-        if condition is None or condition.holds(scores):
-            return ()
-        return tuple(
-            dict.fromkeys(
-                name for one in condition.unmet(scores) for name in (one.left, one.right) if isinstance(name, str)
-            )
-        )
 
     def _one(self, item: Item) -> Score:
         condition = self._conditions.get(item.role)
@@ -84,8 +77,11 @@ class Rule:
 
 
 def _reason(item: Item, condition: Condition) -> str:
-    said = list(dict.fromkeys(one.said(item.scores) for one in condition.unmet(item.scores)))
-    return f"The text is no {item.role or 'item'} by the rule: {'; '.join(said)}."
+    """What isn't met, and after it what the validators of those scores said, as that tells what to change."""
+    unmet = list(condition.unmet(item.scores))
+    said = dict.fromkeys(one.said(item.scores) for one in unmet)
+    more = dict.fromkeys(reason for one in unmet for name in one.names if (reason := item.reasons.get(name)))
+    return " ".join([f"The text is no {item.role or 'item'} by the rule: {'; '.join(said)}.", *more])
 
 
 KIND = Kind(RuleOptions, Rule, scale=(0.0, 1.0))

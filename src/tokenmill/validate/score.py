@@ -20,7 +20,8 @@ class Item(Struct, frozen=True, kw_only=True):
     `reference`: the text that it was made from, such as the instruction that it paraphrases. `role`: what it is meant
     to be, such as `positive` or `negative`. `others`: texts that it mustn't repeat, such as the items of its row that
     were accepted before. `fields`: more texts by name, such as the context of a question, and a judge's answer under
-    the name of its validator. `scores`: what validators found so far, by name, for those that build on others.
+    the name of its validator. `scores`: what validators found so far, by name, for those that build on others, and
+    `reasons`: what they said of it.
     """
 
     text: str
@@ -29,6 +30,7 @@ class Item(Struct, frozen=True, kw_only=True):
     others: tuple[str, ...] = ()
     fields: dict[str, str] = {}
     scores: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
 
 
 class Score(Struct, frozen=True, kw_only=True):
