@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +20,8 @@ DEMO = "demo"
 GGUF = ".gguf"
 #: What a model needs: no pickle, no code.
 DOWNLOADED = ("*.safetensors", "*.json", "*.jinja")
+#: Where a model of the hub keeps copies of itself in other forms.
+SUBFOLDERS = ("*/*",)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 
@@ -31,10 +34,10 @@ class NoChatTemplate(TokenmillError):
     """Messages for a model that only continues text."""
 
 
-def resolve(target: str) -> Path:
+def resolve(target: str, left_out: Sequence[str] = SUBFOLDERS) -> Path:
     """The place of a model: the bundled `demo`, an existing folder or GGUF file, or a model of the hub.
 
-    A model of the hub is downloaded if need be.
+    A model of the hub is downloaded if need be, except for what fits one of the patterns `left_out`.
     """
     if target == DEMO:
         return _demo()
@@ -59,7 +62,7 @@ def resolve(target: str) -> Path:
             f"model {target!r}: there is no such folder, and it doesn't have the form org/name of a model on the hub; "
             f"the bundled model is {DEMO!r}"
         )
-    return _download(target)
+    return _download(target, left_out)
 
 
 def _demo() -> Path:
@@ -69,12 +72,12 @@ def _demo() -> Path:
     return path
 
 
-def _download(name: str) -> Path:
+def _download(name: str, left_out: Sequence[str]) -> Path:
     """The hub's snapshot of a model, from its cache (HF_HOME) when that is complete or nothing else can be reached."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED), ignore_patterns=["*/*"]))
+        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED), ignore_patterns=list(left_out)))
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise UnknownModel(

@@ -35,13 +35,13 @@ class Tokenizer:
     def __init__(self, model: Path, vocab: int, stated: bytes | None = None) -> None:
         path = model
         if stated is None:
-            path, stated = _read(model)
-        with _foreign_faults(BadModel, f"{path} isn't a usable tokenizer; download it again"):
+            path, stated = read_stated(model)
+        with foreign_faults(BadModel, f"{path} isn't a usable tokenizer; download it again"):
             self._inner = tokenizers.Tokenizer.from_buffer(stated)
             self._inner.no_truncation()
             self._inner.no_padding()
             self._inner.encode("", add_special_tokens=True)  # finds special tokens that aren't there
-        _check_vocabulary(path, self._inner, vocab)
+        check_vocabulary(path, self._inner, vocab)
         added = self._inner.get_added_tokens_decoder().values()
         self._special = frozenset(token.content for token in added if token.special)
         self._visible: dict[int, str | None] = {}
@@ -53,7 +53,7 @@ class Tokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise BadText(f"character {error.start} is half of a surrogate pair; send valid Unicode") from error
-        with _foreign_faults(BadText, "the tokenizer can't encode the text"):
+        with foreign_faults(BadText, "the tokenizer can't encode the text"):
             ids: list[int] = self._inner.encode(text, add_special_tokens=add_special).ids
         return ids
 
@@ -76,7 +76,8 @@ class Tokenizer:
         return self._decoder(self)
 
 
-def _read(folder: Path) -> tuple[Path, bytes]:
+def read_stated(folder: Path) -> tuple[Path, bytes]:
+    """Where tokenizer.json of a model is, and what it says."""
     path = find_file(folder, "tokenizer.json")
     if path is None:
         raise BadModel(f"{folder} has no tokenizer.json; save one with save_pretrained of transformers' tokenizer")
@@ -84,7 +85,7 @@ def _read(folder: Path) -> tuple[Path, bytes]:
 
 
 @contextmanager
-def _foreign_faults(kind: type[TokenmillError], what: str) -> Iterator[None]:
+def foreign_faults(kind: type[TokenmillError], what: str) -> Iterator[None]:
     """Turns what the library raises, which is a bare `Exception` or a panic of Rust, into an error of ours."""
     try:
         yield
@@ -94,7 +95,8 @@ def _foreign_faults(kind: type[TokenmillError], what: str) -> Iterator[None]:
         raise kind(f"{what} ({error})") from error
 
 
-def _check_vocabulary(path: Path, inner: tokenizers.Tokenizer, vocab: int) -> None:
+def check_vocabulary(path: Path, inner: tokenizers.Tokenizer, vocab: int) -> None:
+    """Refuses a tokenizer with words that a model of `vocab` doesn't have."""
     ids = inner.get_vocab(with_added_tokens=True)
     if not ids:
         raise BadModel(f"{path} has an empty vocabulary; download it again")

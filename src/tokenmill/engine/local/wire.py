@@ -15,7 +15,7 @@ from msgspec import Struct
 from tokenmill.request import Request
 
 #: Changes whenever a message changes its meaning; both ends must have the same.
-PROTOCOL = 2
+PROTOCOL = 3
 #: Bytes of the longest frame either side accepts; a prompt beyond it exceeds any context that could be served.
 MAX_FRAME = 32 * 1024 * 1024
 HEADER = 4
@@ -57,12 +57,28 @@ class Load(Struct, frozen=True, tag="load", kw_only=True):
     tp_engine: str = NATIVE
 
 
+class LoadEmbedder(Struct, frozen=True, tag="load-embedder", kw_only=True):
+    """Second frame to a worker that makes vectors, in place of `Load`; the same of a sentence-embedding model."""
+
+    folder: str
+    digest: str
+    device: str
+    threads: int
+
+
 class Submit(Struct, frozen=True, tag="submit"):
     """Answer this request; `key` names it on this connection and is never used twice."""
 
     key: int
     request: Request
     seed: int
+
+
+class Embed(Struct, frozen=True, tag="embed"):
+    """Make a vector of each text; `key` as in `Submit`."""
+
+    key: int
+    texts: tuple[str, ...]
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
@@ -107,6 +123,13 @@ class Stepped(Struct, frozen=True, tag="stepped"):
     pieces: tuple[Piece, ...]
 
 
+class Embedded(Struct, frozen=True, tag="embedded"):
+    """The vectors of one `Embed`, text after text, as little-endian float32."""
+
+    key: int
+    vectors: bytes
+
+
 class Refused(Struct, frozen=True, tag="refused"):
     """This request can't be answered; `kind` is a failure class of `tokenmill.event`."""
 
@@ -115,8 +138,8 @@ class Refused(Struct, frozen=True, tag="refused"):
     message: str
 
 
-ToWorker = Hello | Load | Submit | Cancel | Beat | Leave
-FromWorker = Loaded | LoadFailed | Stepped | Refused | Beat
+ToWorker = Hello | Load | LoadEmbedder | Submit | Embed | Cancel | Beat | Leave
+FromWorker = Loaded | LoadFailed | Stepped | Embedded | Refused | Beat
 _Message = TypeVar("_Message")
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from tokenmill.engine.local.wire import (
     PROTOCOL,
@@ -30,12 +30,14 @@ from tokenmill.engine.local.wire import (
     TOKEN_VARIABLE,
     Beat,
     Cancel,
+    Embed,
     Frames,
     FromWorker,
     Hello,
     Leave,
     Load,
     Loaded,
+    LoadEmbedder,
     LoadFailed,
     Submit,
     ToWorker,
@@ -46,7 +48,11 @@ from tokenmill.engine.local.wire import (
 from tokenmill.errors import TokenmillError
 
 if TYPE_CHECKING:
+    from tokenmill.engine.local.embedding.session import EmbeddingSession
     from tokenmill.engine.local.session import Session
+
+Asked = TypeVar("Asked")
+Opened = TypeVar("Opened")
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -165,17 +171,13 @@ def main() -> None:
     isolate()
     link = connect()
     greet(link, os.environ.pop(TOKEN_VARIABLE, ""))
-    load = link.next()
-    if not isinstance(load, Load):
-        leave("the caller sent no Load after its greeting")
-    try:
-        session = open_session(load)
-    except TokenmillError as error:
-        link.send(LoadFailed(str(error)))
-        link.next()  # ends with the socket
-        leave("the caller went on after a failed load")
-    link.send(Loaded())
-    serve(link, session)
+    match link.next():
+        case Load() as load:
+            serve(link, loaded(link, open_session, load))
+        case LoadEmbedder() as load:
+            serve_vectors(link, loaded(link, open_embedding, load))
+        case _:
+            leave("the caller sent no Load after its greeting")
 
 
 def isolate(*, leashed: bool = True, ignored: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
@@ -211,11 +213,47 @@ def greet(link: Link, token: str) -> None:
         leave(f"the caller speaks protocol {hello.protocol}, this is {PROTOCOL}; use the same version on both sides")
 
 
+def loaded(link: Link, open_: Callable[[Asked], Opened], load: Asked) -> Opened:
+    """What `load` asks for, once the caller was told; a model that can't be loaded ends the worker."""
+    try:
+        session = open_(load)
+    except TokenmillError as error:
+        link.send(LoadFailed(str(error)))
+        link.next()  # ends with the socket
+        leave("the caller went on after a failed load")
+    link.send(Loaded())
+    return session
+
+
 def open_session(load: Load) -> Session:
     """Loads the model; torch is first imported here."""
     from tokenmill.engine.local.session import load_session
 
     return load_session(load)
+
+
+def open_embedding(load: LoadEmbedder) -> EmbeddingSession:
+    """Loads a sentence-embedding model, and torch with it."""
+    from tokenmill.engine.local.embedding.session import load_embedding
+
+    return load_embedding(load)
+
+
+def serve_vectors(link: Link, session: EmbeddingSession) -> NoReturn:
+    """As `serve`: one batch of texts, then what has arrived."""
+    while True:
+        for message in link.waiting() if session.has_work else [link.next(), *link.waiting()]:
+            match message:
+                case Embed():
+                    if (refused := session.submit(message)) is not None:
+                        link.send(refused)
+                case Cancel(key=key):
+                    session.cancel(key)
+                case _:
+                    leave("the caller sent what makes no vectors")
+        if session.has_work:
+            for embedded in session.step():
+                link.send(embedded)
 
 
 def serve(link: Link, session: Session) -> NoReturn:
