@@ -83,7 +83,7 @@ def command() -> None:
     \b
     Examples:
       tokenmill launch processes --workers 2 -- run prompts.txt --model ./folder
-      tokenmill launch torchrun --workers 2 --restarts 5 -- run prompts.txt --model ./folder
+      tokenmill launch torchrun --workers 2 --restarts 5 -- resume last
     """
 
 

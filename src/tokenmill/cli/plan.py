@@ -85,8 +85,8 @@ def command(source: str | None, runs_dir: Path | None, as_json: bool, **chosen: 
     \b
     Example:
       tokenmill plan --requests prompts.jsonl --node gpu-a --node gpu-b
-      tokenmill plan mixtral-8x7b --dtype int8 --gpus 10x11GB --requests prompts.jsonl
-      tokenmill plan --hosts 10000 --pace 50 --slots 4 --requests prompts.jsonl --rows 10000000
+      tokenmill plan mixtral-8x7b --dtype int8 --gpus 10x11GB --requests p.jsonl
+      tokenmill plan --hosts 10000 --pace 50 --requests p.jsonl --rows 10000000
     """
     from tokenmill.cli import plan_stated
 

@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import cast
 
 from tokenmill.engine.local.machine import Machine
 from tokenmill.engine.local.supervise import GRACE
@@ -179,8 +180,7 @@ class Guest(asyncio.Protocol):
     # -- asyncio calls these -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # that of uvloop has its methods, and isn't of its class
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self._door.come(self):

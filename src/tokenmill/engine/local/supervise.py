@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from tokenmill.engine.local.environment import worker_environment
 from tokenmill.engine.local.machine import Machine
@@ -198,8 +198,7 @@ class _Link(asyncio.Protocol):
         self.fault = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # that of uvloop has its methods, and isn't of its class
 
     def data_received(self, data: bytes) -> None:
         try:
