@@ -78,7 +78,7 @@ NEVER_BEFORE: dict[str, frozenset[str]] = {
 }
 LEADS = MOVE | _set(
     "the your his her its my our their a an to slight sharp hard immediate first second third next slightly far "
-    "sharply hard immediately further and or left right directly immediately"
+    "sharply hard immediately further and or but then not than of left right directly"
 )
 
 #: After a word of `MOVE`, these mean a direction.
