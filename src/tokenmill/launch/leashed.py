@@ -12,6 +12,8 @@ import runpy
 import signal
 import sys
 
+from tokenmill.launch.surroundings import LEASH_VARIABLE, is_left
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -19,8 +21,9 @@ def main() -> None:
     """Takes the leash, then becomes the module."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # the parent was gone before the leash was on
-            sys.exit(1)
+    if is_left(os.environ):
+        sys.exit("the process that started this one is gone")
+    os.environ[LEASH_VARIABLE] = str(os.getpid())  # what it starts is on its leash
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

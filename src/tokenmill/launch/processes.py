@@ -178,7 +178,7 @@ class Team:
         said = {
             RANK_VARIABLE: str(self._first + rank),
             SEAT_VARIABLE: self.name,
-            LEASH_VARIABLE: "1",
+            LEASH_VARIABLE: str(os.getpid()),
             BESIDE_VARIABLE: str(self._beside),
             CORES_VARIABLE: ",".join(map(str, cores)),
             TP_VARIABLE: str(size),

@@ -47,7 +47,7 @@ from tokenmill.launch.invitation import (
 )
 from tokenmill.launch.invitation import PATIENCE as LOOKING
 from tokenmill.launch.member import Member
-from tokenmill.launch.surroundings import LEASH_VARIABLE, as_torchrun, number, own_gpu, settle
+from tokenmill.launch.surroundings import LEASH_VARIABLE, as_torchrun, is_left, number, own_gpu, settle
 
 if TYPE_CHECKING:
     from tokenmill.engine.local.group import Group
@@ -72,6 +72,8 @@ def main() -> None:
     """Runs a rank to its end, which is the end of its process."""
     on_leash = LEASH_VARIABLE in os.environ
     isolate(leashed=on_leash, ignored=(signal.SIGINT,) if on_leash else (signal.SIGINT, signal.SIGTERM))
+    if is_left(os.environ):
+        leave("the process that started this rank is gone")
     as_torchrun(os.environ)
     member = settle(os.environ)
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

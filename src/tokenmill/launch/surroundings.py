@@ -17,11 +17,16 @@ RANK_VARIABLE = "TOKENMILL_RANK"
 SEAT_VARIABLE = "TOKENMILL_SEAT"
 #: How many ranks share this host's memory.
 BESIDE_VARIABLE = "TOKENMILL_BESIDE"
-#: Set where the rank shall end with its parent, and at SIGTERM, as launchers on this machine want it.
+#: The number of the parent, where the rank shall end with it, and at SIGTERM, as launchers on this machine want it.
 LEASH_VARIABLE = "TOKENMILL_LEASH"
 TP_VARIABLE = "TOKENMILL_TP"
 #: Ports for ranks to meet at that are made of a SLURM job's number.
 _FIRST_PORT, _PORTS = 20000, 20000
+
+
+def is_left(environment: Mapping[str, str]) -> bool:
+    """Whether the parent that holds the leash is gone: it may have ended before the leash was on."""
+    return environment.get(LEASH_VARIABLE, str(os.getppid())) != str(os.getppid())
 
 
 def as_torchrun(environment: MutableMapping[str, str]) -> None:

@@ -77,7 +77,7 @@ class Torchrun:
 
     async def start(self, invitation: Invitation) -> None:
         self._left = self._number("agents")
-        said = {LEASH_VARIABLE: "1", SHARE_VARIABLE: "1", TP_VARIABLE: str(self._on.tp)}
+        said = {LEASH_VARIABLE: str(os.getpid()), SHARE_VARIABLE: "1", TP_VARIABLE: str(self._on.tp)}
         threads = self._work.threads or max(1, usable_cores() // self._on.ranks)
         self._environment = worker_environment(os.environ, threads) | said | invitation.environment()
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):

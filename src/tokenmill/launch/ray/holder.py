@@ -99,7 +99,7 @@ def _environment(
     own = worker_environment(os.environ, 1)  # once a rank knows its model it sets the number of threads itself
     own = {name: value for name, value in own.items() if name not in NOT_FOR_RANKS} | given
     own |= {
-        LEASH_VARIABLE: "1",
+        LEASH_VARIABLE: str(os.getpid()),
         BESIDE_VARIABLE: str(beside),
         RANK_VARIABLE: str(index * tp + local),
         "TORCHELASTIC_RESTART_COUNT": str(generation),
