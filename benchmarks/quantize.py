@@ -133,9 +133,6 @@ def speed(bench: Bench, given: argparse.Namespace) -> None:
             share = bench.ratio(f"moved {to} {threads}", f"ours {to} {threads}")
             limit = OF_MOVING.get(threads, OF_MOVING[2])
             bench.judge(f"{to}, {counted(threads)}, speed of only moving bytes", share, limit, at_least=True)
-    if {1, 2} <= set(given.threads):
-        gain = bench.ratio("ours q4_k 1", "ours q4_k 2")
-        bench.judge("q4_k, speedup with 2 threads, the whole work", gain, SPEEDUP, at_least=True)
 
 
 def peers(bench: Bench, given: argparse.Namespace) -> None:
@@ -157,7 +154,7 @@ def peers(bench: Bench, given: argparse.Namespace) -> None:
 
 
 def threads(bench: Bench, given: argparse.Namespace) -> None:
-    """The kernels alone, from memory into memory, with one thread and with two."""
+    """The kernels alone, from memory into memory, and the whole work of Q4_K, with one thread and with two."""
     del given
     small = "100M"
     types = ("q8_0", "q4_0", "w4a16", "q4_k", "q6_k")
@@ -172,6 +169,10 @@ def threads(bench: Bench, given: argparse.Namespace) -> None:
         bench.judge(f"{to}, processor seconds of 2 threads against 1", grown, GROWTH, at_least=False, form=".3f")
     gain = bench.ratio("kernels q4_k 1", "kernels q4_k 2")
     bench.judge("q4_k, speedup of the kernels with 2 threads", gain, SPEEDUP, at_least=True)
+    write_model(size_of(bench.size), "q4_k", bench.files)
+    bench.play({f"alone q4_k {count}": bench.own(STREAM, "q4_k", count) for count in (1, 2)})
+    gain = bench.ratio("alone q4_k 1", "alone q4_k 2")
+    bench.judge("q4_k, speedup with 2 threads, the whole work", gain, SPEEDUP, at_least=True)
     for to in types:
         one = bench.of(f"kernels {to} 1", "cpu")
         if one:
