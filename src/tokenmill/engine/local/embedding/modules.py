@@ -153,7 +153,8 @@ def _read_limits(path: Path) -> tuple[int | None, bool]:
     for key, values in PLAIN.items():
         if fields.has(key) and not any(fields.values[key] == value for value in values):
             fields.fault(f"{key} {fields.values[key]!r} isn't supported; leave it out if it isn't needed")
-    longest = None if fields.is_null("max_seq_length") else fields.size(("max_seq_length",), 1 << 20, least=3)
+    is_stated = fields.values.get("max_seq_length") is not None
+    longest = fields.size(("max_seq_length",), 1 << 20, least=3) if is_stated else None
     lower = fields.flag("do_lower_case", False)
     if fields.faults:
         raise InputFaults(str(path), fields.faults)
@@ -163,10 +164,11 @@ def _read_limits(path: Path) -> tuple[int | None, bool]:
 def _check_prompts(path: Path) -> None:
     """A text that is put before every other one changes every vector; texts with names are only for who asks."""
     fields = Fields(read_object(path, SMALL))
-    if not fields.is_null("default_prompt_name"):
+    name = fields.values.get("default_prompt_name")
+    if name is not None:
         raise BadModel(
-            f"{path}: default_prompt_name {fields.values['default_prompt_name']!r}: texts put before every text aren't "
-            "supported; set it to null and give such texts yourself"
+            f"{path}: default_prompt_name {name!r}: a text put before every other one isn't supported; "
+            "set it to null and give such texts yourself"
         )
 
 
