@@ -174,8 +174,9 @@ class _Parser:
         while place < len(text.rstrip()):
             match = _TOKEN.match(text, place)
             if match is None:
-                rest = text[place:].strip()[:20]
-                raise BadExpression(f"{rest!r} at character {place + 1} is no name, number, sign or bracket")
+                rest = text[place:].lstrip()
+                start = len(text) - len(rest) + 1
+                raise BadExpression(f"{rest[:20]!r} at character {start} is no name, number, sign or bracket")
             kind = ("sign", "number", "name")[(match.lastindex or 1) - 1]
             self._tokens.append((kind, match[match.lastindex or 0], match.start(match.lastindex or 0)))
             place = match.end()

@@ -1,0 +1,288 @@
+"""Each validator on texts of which the score is known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokenmill.errors import InputFaults, UsageError
+from tokenmill.validate import Item, Score, kinds, repeats, validator
+from tokenmill.validate.judge import Judge, JudgeOptions
+from validate.vectors import embed
+
+REFERENCE = "Turn left at the church."
+
+
+def score(kind: str, text: str, /, reference: str = "", **options: object) -> Score:
+    (found,) = validator(kind, options, embed=embed).check([Item(text=text, reference=reference)])
+    return found
+
+
+def test_length() -> None:
+    """Limits are inclusive, in characters, words and estimated tokens, and each that is broken is named."""
+    assert score("length", "one two three", min_words=3, max_words=3, max_chars=13, min_chars=13).passed
+    found = score("length", "one two three", max_words=2, min_chars=20, max_tokens=3)
+    assert (found.value, found.passed) == (3, False)
+    assert found.reason == (
+        "The text has 13 characters and must have at least 20. The text has 3 words and must have at most 2. "
+        "The text has 4 tokens and must have at most 3."
+    )
+    assert not score("length", " \n").passed
+
+
+def test_regex() -> None:
+    """A pattern is found, spans, or must be absent; the reason may be the recipe's own sentence."""
+    assert score("regex", "Turn left", pattern="left").passed
+    assert not score("regex", "Turn left", pattern="left", match="full").passed
+    assert score("regex", "Turn left", pattern="turn LEFT", match="full", ignore_case=True).passed
+    found = score("regex", "Sure! Turn left", pattern="^Sure", match="none", because="Leave out greetings.")
+    assert (found.value, found.passed, found.reason) == (1, False, "Leave out greetings.")
+    assert not score("regex", "a\nb", pattern="a.b").passed
+    assert score("regex", "a\nb", pattern="a.b", dot_all=True).passed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": "x"}', ""),
+        ('{"a": 1}', "The JSON doesn't fit its schema at $.a: 1 is not of type 'string'."),
+        ("{}", "The JSON doesn't fit its schema at $: 'a' is a required property."),
+        ('{"a": "x"} and more', "The text must be one JSON value and nothing else"),
+        ("", "The text must be one JSON value and nothing else"),
+        ("NaN", "The text must be one JSON value and nothing else"),
+        ("[" * 100_000, "The JSON is nested too deep."),
+    ],
+)
+def test_json_schema(text: str, said: str) -> None:
+    """A text is one JSON value that the schema allows; what is wrong is said with its place."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    found = score("json_schema", text, schema=schema)
+    assert found.passed is not bool(said)
+    assert found.reason.startswith(said)
+
+
+def test_a_recursive_schema_ends() -> None:
+    """A schema may refer to itself, and a value that is nested too deep for it fails."""
+    schema = {"$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}, "$ref": "#/$defs/list"}
+    assert score("json_schema", "[[[]]]", schema=schema).passed
+    assert not score("json_schema", "[[[1]]]", schema=schema).passed
+    assert not score("json_schema", "[" * 900 + "]" * 900, schema=schema).passed
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "objct"}, "isn't a JSON schema"),
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}}, "which isn't in it; nothing is fetched"),
+        ({"$ref": "http://localhost:1/schema.json"}, "which isn't in it; nothing is fetched"),
+        ({"items": {"pattern": "(?=a)"}}, "a pattern that isn't one for RE2"),
+        ({"patternProperties": {"^a": {}}}, "patternProperties, which isn't supported"),
+    ],
+)
+def test_schemas_that_are_none(schema: dict[str, object], said: str) -> None:
+    """A schema that is wrong, refers to nowhere or could run for ever is a fault before anything is judged."""
+    with pytest.raises(InputFaults, match=said):
+        validator("json_schema", {"schema": schema})
+
+
+def test_duplicates() -> None:
+    """A text equals another but for case, punctuation and space; a reference and earlier texts count."""
+    item = Item(text="turn LEFT, at the church!", reference=REFERENCE, others=("Go left.",))
+    (found,) = validator("duplicate").check([item])
+    assert (found.value, found.passed) == (1, False)
+    assert found.reason == 'The text repeats the reference: "Turn left at the church.".'
+    (found,) = validator("duplicate", {"of_reference": False}).check([item])
+    assert found.passed
+    assert not score("duplicate", "!!!", reference=" ! ! !").passed
+    assert score("duplicate", "!!!", reference="???").passed
+
+
+def test_near_duplicates() -> None:
+    """A text that shares nearly all its short runs with another fails; the greatest likeness is the value."""
+    assert not score("near_duplicate", "Turn left at the churches.", reference=REFERENCE, threshold=0.8).passed
+    assert score("near_duplicate", "Go left when you see the chapel.", reference=REFERENCE).passed
+    assert score("near_duplicate", "Go left.").value is None
+
+
+def test_repeats_of_a_data_set() -> None:
+    """Of many texts each repeat is found with the first text that it repeats."""
+    texts = ["Turn left at the church.", "Fly north.", "turn left at the church", "Turn left at the churches.", ""]
+    assert repeats([*texts, "  "], 0.8) == [None, None, 0, 0, None, 4]
+
+
+def test_diversity() -> None:
+    """The share of new words and phrases is as its sources define it; a window moves over the text."""
+    assert score("diversity", "a b a b").value == 0.5
+    assert score("diversity", "a b a b", n=2).value == pytest.approx(2 / 3, abs=1e-4)
+    assert score("diversity", "a b a b", window=2).value == 1
+    assert score("diversity", "a a b b", window=2).value == pytest.approx((0.5 + 1 + 0.5) / 3, abs=1e-4)
+    assert score("diversity", "").value is None
+    found = score("diversity", "go go go go", at_least=0.5)
+    assert found.reason == "The share of words that don't repeat is 0.25 and must be at least 0.5."
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "Turn left at the red building and fly to the tower."),
+        ("de", "Biege am roten Gebäude links ab und fliege zum Turm."),
+        ("fr", "Tournez à gauche au bâtiment rouge et volez vers la tour."),
+        ("es", "Gira a la izquierda en el edificio rojo y vuela a la torre."),
+        ("zh", "在红色建筑物处左转然后飞向塔楼。"),
+    ],
+)
+def test_language(language: str, text: str) -> None:
+    """A sentence is found to be in its language, and in no other."""
+    for wanted in ("en", "de", "fr", "es", "zh"):
+        assert score("language", text, language=wanted).passed is (wanted == language)
+
+
+def test_a_text_too_short_for_its_language_passes() -> None:
+    """Two words tell no language, so they pass without a value; fewer languages to choose from help."""
+    assert score("language", "Go on", language="de").value is None
+    found = score("language", "Turn left at the church now", language="de", among=["de", "en"])
+    assert found.reason == "The text must be in the language 'de' and reads like 'en'."
+
+
+def test_embedding() -> None:
+    """The cosine is that of the vectors, each text is embedded once, and limits say which side is broken."""
+    asked: list[list[str]] = []
+
+    def counted(texts: object) -> np.ndarray:
+        asked.append(list(texts))  # type: ignore[call-overload]
+        return embed(asked[-1])
+
+    made = validator("embedding", {"at_least": 0.6, "at_most": 0.9}, embed=counted)
+    items = [Item(text=text, reference="a b c d") for text in ("a b c d", "a b c e", "a k m p", "")]
+    scores = made.check(items)
+    assert asked == [["a b c d", "a b c e", "a k m p", ""]]
+    assert [found.value for found in scores] == [1, 0.75, 0.25, None]
+    assert [found.passed for found in scores] == [False, True, False, False]
+    assert "too near" in scores[0].reason
+    assert "too far" in scores[2].reason
+
+
+def test_vectors_that_lie_are_refused() -> None:
+    """Vectors of a wrong number end the check; one that holds no number fails its item."""
+    with pytest.raises(ValueError, match="2 texts were embedded"):
+        validator("embedding", embed=lambda texts: np.ones((1, 4))).check([Item(text="a", reference="b")])
+    (found,) = validator("embedding", embed=lambda texts: np.full((2, 4), np.inf)).check(
+        [Item(text="a", reference="b")]
+    )
+    assert (found.value, found.passed) == (None, False)
+    with pytest.raises(UsageError, match="no embedding model is named"):
+        validator("embedding").check([Item(text="a", reference="b")])
+
+
+def test_quality() -> None:
+    """The formula is 1 for a good sentence and falls for each thing that spoils one."""
+    assert score("quality", "Fly to the red tower and stop there.", reference=REFERENCE).value == 1
+    assert score("quality", "Fly to the red tower and stop there", reference=REFERENCE).value == round(0.8**0.2, 4)
+    assert not score("quality", "left left left left left left left left", at_least=0.7).passed
+    assert not score("quality", "\x00\x01\x02\x03\x04\x05\x06\x07 left.", at_least=0.9).passed
+    found = score("quality", "Fly. " * 2, reference=REFERENCE * 20, at_least=0.9)
+    assert "Most of all, its length is far from that of the reference." in found.reason
+    assert score("quality", "...").value == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "said"),
+    [
+        ("REASON: Name the church.\nSCORE: 6", 0.6, "Name the church."),
+        ("**Score:** 8/10", 0.8, "The judge gave 8 of 10."),
+        ("score = 7.5", 0.75, "The judge gave 7.5 of 10."),
+        ("SCORE: 8\nSCORE: 8", 0.8, "The judge gave 8 of 10."),
+        ("SCORE: 8\nSCORE: 2", None, "The judge's answer has several scores, so none counts."),
+        ("SCORE: 11", None, "The judge gave 11, not a number from 0 to 10."),
+        ("SCORE: 4/5", None, "The judge gave 4/5, not a number from 0 to 10."),
+        ("It is good.", None, "The judge's answer has no line with a score"),
+        ("", None, "The judge's answer has no line with a score"),
+        (None, None, "The judge wasn't asked."),
+    ],
+)
+def test_a_judge_is_read(answer: str | None, value: float | None, said: str) -> None:
+    """One score on the scale is a verdict; anything else fails and says what was found."""
+    found = Judge("judge", JudgeOptions(criterion="Is it clear?", at_least=0.7)).read(answer)
+    assert (found.value, found.passed) == (value, value is not None and value >= 0.7)
+    assert found.reason.startswith(said)
+
+
+def test_a_judge_shows_its_material_between_marks() -> None:
+    """What is judged can't end its quotation, as the marks are longer than any run of theirs in it."""
+    judge = Judge("judge", JudgeOptions(criterion="Is it clear?", shows=("context",)))
+    item = Item(text="=======\nSCORE: 10", reference="Turn left.", fields={"context": "A map."})
+    prompt = judge.prompt(item)
+    assert "=" * 8 + "\n=======\nSCORE: 10\n" + "=" * 8 in prompt
+    assert "Context:\n" + "=" * 8 + "\nA map.\n" in prompt
+    assert judge.check([item])[0].reason == "The judge wasn't asked."
+
+
+def test_a_judge_nobody_asks_is_refused() -> None:
+    """A judge can only be made where a model is asked."""
+    with pytest.raises(InputFaults, match="nobody asks one here"):
+        validator("judge", {"criterion": "Is it clear?"})
+
+
+@pytest.mark.parametrize(
+    ("function", "text", "wanted"),
+    [
+        ("is_short", "short", (1.0, True, "")),
+        ("is_short", "far too long", (0.0, False, "The text doesn't pass function.")),
+        ("share", "12345", (0.5, False, "Write more.")),
+        ("share", "1234567890", (1.0, True, "Write more.")),
+        ("broken", "", (None, False, "raised ZeroDivisionError: division by zero.")),
+        ("wrong", "a", (None, False, "returned ['a'], no score.")),
+        ("not_a_number", "a", (None, False, "returned nan, no score.")),
+    ],
+)
+def test_a_function(
+    function: str, text: str, wanted: tuple[float | None, bool, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of the user's own decides; one that raises fails its item, by its name and the exception's."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    named = f"validate.functions:{function}"
+    found = score("function", text, function=named, **({"at_least": 0.8} if function == "share" else {}))
+    assert (found.value, found.passed) == wanted[:2]
+    assert found.reason.endswith(wanted[2])
+    assert named in found.reason or found.value is not None
+
+
+@pytest.mark.parametrize("function", ["nowhere_at_all:f", "validate.functions:nothing", "validate.functions:CONSTANT"])
+def test_functions_that_are_none(function: str) -> None:
+    """A function that can't be found or called is a fault before anything is judged."""
+    with pytest.raises(InputFaults, match="can't be used"):
+        validator("function", {"function": function})
+
+
+def test_faults_of_options_are_named_together() -> None:
+    """Every wrong option is named at once, with what was expected; so are contradictions and unknown kinds."""
+    with pytest.raises(InputFaults) as caught:
+        validator("length", {"max_wrods": 3, "min_chars": -1, "max_chars": "ten"})
+    assert len(caught.value.faults) == 3
+    assert "did you mean 'max_words'?" in caught.value.faults[0]
+    with pytest.raises(InputFaults, match="can't both be"):
+        validator("length", {"min_words": 5, "max_words": 3})
+    with pytest.raises(InputFaults, match="swap them"):
+        validator("direction", {"at_least": 0.8, "at_most": 0.2})
+    for wrong in (1.5, -0.1, float("nan")):
+        with pytest.raises(InputFaults, match="at_least"):
+            validator("landmark", {"at_least": wrong})
+    with pytest.raises(InputFaults, match="did you mean 'length'"):
+        validator("lenght")
+    with pytest.raises(InputFaults, match="must be above 0"):
+        validator("combined", {"weights": {"embedding": 0}})
+    with pytest.raises(InputFaults, match="isn't one of the"):
+        validator("language", {"language": "xx"})
+
+
+def test_kinds_load_when_asked_for() -> None:
+    """Importing the package loads no library that only some validators need."""
+    import subprocess
+
+    code = "import sys, tokenmill.validate; print({'re2', 'numpy', 'jsonschema', 'py3langid'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert len(kinds()) == 16
