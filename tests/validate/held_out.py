@@ -1,7 +1,7 @@
 """Pairs written after the validators, to see how well their rules do on what they weren't made from.
 
 Columns and signs as in `validate.pairs`. The rules are not to be mended by these pairs; what fails here is the error
-rate that docs/validators.md states.
+rate, which benchmarks/validators.py prints.
 """
 
 from __future__ import annotations
