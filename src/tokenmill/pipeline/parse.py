@@ -1,0 +1,292 @@
+"""Answers become items: text, labelled sections, lines, JSON, verdicts.
+
+Models are sloppy, so marks, case, fences and preambles are forgiven. But nothing is guessed: what is missing, empty,
+given twice in different words, or left as a placeholder makes no item, and is told in a sentence that can go into the
+next prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from tokenmill.pipeline.json_value import find_values, misfit
+from tokenmill.pipeline.recipe import Parser
+
+#: Longest answer that is read; a longer one is no answer of the kind that recipes ask for.
+MAX_ANSWER = 4 * 1024 * 1024
+#: Most items of one answer.
+MAX_ITEMS = 1000
+#: Most faults of one answer that are told.
+TOLD = 5
+
+_THOUGHT = re.compile(r"<(think|thinking)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_OPEN_THOUGHT = re.compile(r"<(?:think|thinking)>", re.IGNORECASE)
+_ENTRY = re.compile(r"[ \t]*(?:[-*+\u2022]|\(?\d{1,3}[.):])[ \t]+(?=\S)")
+_LABEL_LEFT = re.compile(r"[\s>*_#`\"\u2022+\-]*(?:\(?\d{1,3}[.)]\s+)?[\s*_`\"\[(]*")
+_LABEL_END = re.compile(r"[ \t*_`\"\])]*(?:[:=\uff1a]|[ \t][-\u2013\u2014](?=[ \t])|$)[ \t*_`]*")
+_PLACEHOLDER = re.compile(r"(?:\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\.{3}|\u2026|n/?a|none|null|-+)[.!]?", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb", "`": "`"}
+_NUMBER = r"([-+]?\d+(?:\.\d+)?)"
+_SCORE = re.compile(rf"\b(?:score|rating|grade|verdict)\b[\s*_`\"]*(?:is|of|[:=])?[\s*_`\"]*{_NUMBER}", re.IGNORECASE)
+_OF = re.compile(rf"(?<![\d./]){_NUMBER}[ \t]*(?:/|out of)[ \t]*(\d+(?:\.\d+)?)(?![\d/])", re.IGNORECASE)
+_BARE = re.compile(rf"[\s*_`]*{_NUMBER}[\s*_`.]*")
+_REASON = re.compile(
+    r"\b(?:reason|reasoning|explanation|because)\b[\s*_`\"]*[:=]?[\s*_`\"]*(.+)", re.IGNORECASE | re.DOTALL
+)
+
+
+class Piece(Struct, frozen=True, kw_only=True):
+    """One item as an answer gave it; `data` is what else was said of it, `value` the number of a verdict."""
+
+    role: str
+    text: str
+    data: dict[str, Any] = {}
+    value: float | None = None
+
+
+class Parsed(Struct, frozen=True):
+    """The items of an answer, in order, and what was wrong with it, in one sentence; empty if nothing was."""
+
+    pieces: tuple[Piece, ...]
+    reason: str = ""
+
+
+def parse(parser: Parser, answer: str, role: str) -> Parsed:
+    """Reads an answer; `role` is that of items to which the parser gives none. Never raises for any text."""
+    if len(answer) > MAX_ANSWER:
+        return Parsed((), f"the answer has {len(answer)} characters, more than {MAX_ANSWER}")
+    text = _THOUGHT.sub("", answer)
+    if _OPEN_THOUGHT.search(text):
+        return Parsed((), "the answer ends inside its thoughts and says nothing after them")
+    if not text.strip():
+        return Parsed((), "the answer is empty")
+    if parser.kind == "sections":
+        return _sections(parser, text)
+    if parser.kind == "json":
+        return _json(parser, text, role)
+    if parser.kind == "lines":
+        return _lines(text, role)
+    if parser.kind == "verdict":
+        return _verdict(parser, text, role)
+    bare = _bare(text)
+    return Parsed((Piece(role=role, text=bare),)) if bare else Parsed((), "the answer is only a placeholder")
+
+
+def _told(faults: list[str]) -> str:
+    more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
+    return "; ".join(faults[:TOLD]) + more
+
+
+def _bare(text: str) -> str:
+    """Text without the marks around it; empty if nothing is left, or only a place to fill in."""
+    found = text.strip()
+    while True:
+        before = found
+        for mark in ("**", "__"):
+            if (
+                found.startswith(mark)
+                and found.endswith(mark)
+                and len(found) > 2 * len(mark)
+                and mark not in found[2:-2]
+            ):
+                found = found[2:-2].strip()
+        closing = _QUOTES.get(found[:1])
+        if closing and len(found) > 1 and found.endswith(closing) and found[1:-1].count(closing) == 0:
+            found = found[1:-1].strip()
+        if found == before:
+            break
+    return "" if _PLACEHOLDER.fullmatch(found) else found
+
+
+# -- labelled sections -------------------------------------------------------------------------------------------------
+
+
+def _sections(parser: Parser, text: str) -> Parsed:
+    known = {_folded(label): (role, label) for role, labels in parser.labels.items() for label in labels}
+    found: dict[str, list[str]] = {}
+    current: str | None = None
+    for line in text.splitlines():
+        label, rest = _label(line, known)
+        if label is not None:
+            current = label
+            found.setdefault(label, []).append(rest)
+        elif current is not None and not line.strip().startswith("```"):
+            found[current][-1] += "\n" + line
+    pieces, faults = [], []
+    for folded, (role, label) in known.items():
+        texts = list(dict.fromkeys(filter(None, map(_section_text, found.get(folded, [])))))
+        if len(texts) == 1:
+            pieces.append(Piece(role=role, text=texts[0], data={"label": label}))
+        elif texts:
+            faults.append(f"the answer gives {label!r} {len(texts)} times in different words")
+        else:
+            faults.append(
+                f"the answer has no {label!r}" if folded not in found else f"{label!r} is empty in the answer"
+            )
+    return Parsed(tuple(pieces), _told(faults))
+
+
+def _folded(label: str) -> str:
+    return " ".join(re.findall(r"\w+", label.casefold().replace("_", " ")))
+
+
+def _label(line: str, known: Mapping[str, object]) -> tuple[str | None, str]:
+    """The label that a line begins with, and the text after it on the same line."""
+    start = _LABEL_LEFT.match(line)
+    for begin in dict.fromkeys((start.end() if start else 0, _marks(line))):
+        for end in _word_ends(line, begin):
+            label = _folded(line[begin:end])
+            if label in known and (after := _LABEL_END.match(line, end)):
+                return label, line[after.end() :]
+    return None, ""
+
+
+def _marks(line: str) -> int:
+    """Where a line begins when a leading number is part of the label, as in `1. sentence`."""
+    found = re.match(r"[\s>*_#`\"]*", line)
+    return found.end() if found else 0
+
+
+def _word_ends(line: str, begin: int) -> Iterator[int]:
+    """The ends of the first words of a line, so that a label is found whatever follows it."""
+    for count, word in enumerate(re.finditer(r"[^\W_]+", line[begin : begin + 200])):
+        if count == 12:
+            return
+        yield begin + word.end()
+
+
+def _section_text(text: str) -> str:
+    """The first paragraph of a section: what comes after an empty line is mostly a remark to the reader."""
+    first = re.split(r"\n[ \t]*\n", text.strip(), maxsplit=1)[0]
+    return _bare(" ".join(first.split()))
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+def _lines(text: str, role: str) -> Parsed:
+    lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
+    is_list = sum(1 for line in lines if _ENTRY.match(line)) > 0
+    entries: list[str] = []
+    for line in lines:
+        mark = _ENTRY.match(line)
+        if mark is not None:
+            entries.append(line[mark.end() :])
+        elif not is_list:
+            entries.append(line)
+        elif entries and line[:1] in " \t":
+            entries[-1] += " " + line.strip()  # an entry that goes on
+    if not is_list and len(entries) > 1 and entries[0].rstrip().endswith(":"):
+        entries = entries[1:]
+    texts = [bare for bare in map(_bare, entries) if bare]
+    if not texts:
+        return Parsed((), "the answer has no lines of its own")
+    if len(texts) > MAX_ITEMS:
+        return Parsed((), f"the answer has {len(texts)} lines, more than {MAX_ITEMS}")
+    return Parsed(tuple(Piece(role=role, text=each) for each in texts))
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def _json(parser: Parser, text: str, role: str) -> Parsed:
+    values = find_values(text)
+    if not values:
+        return Parsed((), "the answer holds no JSON")
+    faults = [misfit(value, parser.schema) for value in values]
+    fitting = [value for value, fault in zip(values, faults, strict=True) if not fault]
+    if not fitting:
+        return Parsed((), faults[0])
+    if len(fitting) > 1:
+        return Parsed((), "the answer holds several JSON values that differ")
+    if not parser.labels:
+        return _whole_value(fitting[0], role)
+    return _by_keys(parser, fitting[0])
+
+
+def _whole_value(value: Any, role: str) -> Parsed:
+    """Without labels a list is a list of items, and anything else one item."""
+    pieces, faults = [], []
+    for number, each in enumerate(value if isinstance(value, list) else [value], 1):
+        piece = _piece(each, role)
+        if piece is None:
+            faults.append(f"entry {number} of the JSON has no text")
+        else:
+            pieces.append(piece)
+    return Parsed(tuple(pieces[:MAX_ITEMS]), _told(faults) or ("" if pieces else "the JSON has no entries"))
+
+
+def _by_keys(parser: Parser, value: Any) -> Parsed:
+    if not isinstance(value, dict):
+        return Parsed((), "the JSON is no object")
+    pieces: list[Piece] = []
+    faults = []
+    for role, keys in parser.labels.items():
+        for key in keys:
+            given = value.get(key)
+            found = [_piece(each, role) for each in (given if isinstance(given, list) else [given])]
+            pieces += [piece for piece in found if piece is not None]
+            if not any(found):
+                faults.append(f"the JSON has no text under {key!r}")
+            elif None in found:
+                faults.append(f"the JSON has entries without text under {key!r}")
+    return Parsed(tuple(pieces[:MAX_ITEMS]), _told(faults))
+
+
+def _piece(value: Any, role: str) -> Piece | None:
+    """A string, or an object with its text under `text` and more beside it; an object without is kept as it is."""
+    if isinstance(value, str):
+        bare = _bare(value)
+        return Piece(role=role, text=bare) if bare else None
+    if not isinstance(value, dict) or not value:
+        return None
+    given = value.get("text")
+    if isinstance(given, str):
+        bare = _bare(given)
+        return Piece(role=role, text=bare, data={k: v for k, v in value.items() if k != "text"}) if bare else None
+    said = [f"{name}: {each}" for name, each in value.items() if isinstance(each, str) and _bare(each)]
+    return Piece(role=role, text="\n".join(said), data=value) if said else None
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------------
+
+
+def _verdict(parser: Parser, text: str, role: str) -> Parsed:
+    """A number and why; two different numbers are no verdict, and neither is one out of range."""
+    numbers, reason = _of_json(text)
+    if not numbers:
+        numbers = [float(found[1]) for found in _SCORE.finditer(text)]
+    if not numbers:
+        numbers = [float(found[1]) for found in _OF.finditer(text) if float(found[2]) == parser.high]
+    if not numbers and (alone := _BARE.fullmatch(text)):
+        numbers = [float(alone[1])]
+    asked = f"a score from {parser.low:g} to {parser.high:g}"
+    if not numbers:
+        return Parsed((), f"the answer gives no score; it must give {asked}")
+    if len(set(numbers)) > 1:
+        return Parsed((), f"the answer gives {len(set(numbers))} different scores; it must give one")
+    if not parser.low <= numbers[0] <= parser.high:
+        return Parsed((), f"the score {numbers[0]:g} is out of range; it must be {asked}")
+    if not reason and (found := _REASON.search(text)):
+        reason = found[1]
+    return Parsed((Piece(role=role, text=" ".join(reason.split())[:1000], value=numbers[0]),))
+
+
+def _of_json(text: str) -> tuple[list[float], str]:
+    numbers, reason = [], ""
+    for value in find_values(text):
+        if isinstance(value, dict):
+            low = {str(name).casefold(): each for name, each in value.items()}
+            numbers += [
+                float(low[name])
+                for name in ("score", "rating", "grade")
+                if isinstance(low.get(name), int | float) and not isinstance(low.get(name), bool)
+            ]
+            reason = next(
+                (str(low[name]) for name in ("reason", "explanation") if isinstance(low.get(name), str)), reason
+            )
+    return numbers, reason

@@ -1,0 +1,147 @@
+"""From a recipe file, or its name, to a recipe that holds; all that is wrong with one is told together."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from tokenmill.errors import InputFaults, UsageError
+from tokenmill.pipeline.examine import examine
+from tokenmill.pipeline.recipe import Parser, Recipe, Stage
+
+SHIPPED = ("contrastive", "paraphrase", "qa", "judge")
+
+_Kind = TypeVar("_Kind", bound=Struct)
+
+
+def recipe(name: str, *, embedding: str | None = None) -> Recipe:
+    """A shipped recipe by its name; `embedding` names what makes the vectors that its checks compare.
+
+    Raises:
+        UsageError: there is no such recipe.
+        InputFaults: it compares vectors, and nothing that makes them is named.
+    """
+    if name not in SHIPPED:
+        raise UsageError(f"there is no recipe {name!r}; shipped: {', '.join(SHIPPED)}, or name a .toml file")
+    text = resources.files("tokenmill.pipeline").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+    return read(text, f"recipe {name}", embedding=embedding)
+
+
+def load(source: str, *, embedding: str | None = None) -> Recipe:
+    """A recipe by its name, or from a TOML file; a shipped name wins, so such a file is written with `./`.
+
+    `embedding` comes before what the recipe names.
+
+    Raises:
+        UsageError: there is no such recipe or file.
+        InputFaults: it doesn't hold; all its faults, each with its place and the way out.
+    """
+    if source in SHIPPED:
+        return recipe(source, embedding=embedding)
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        near = get_close_matches(source, SHIPPED, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"there is no recipe {source!r}; {hint}shipped: {', '.join(SHIPPED)}, or name a .toml file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"recipe {source}: can't be read ({reason}); name a TOML file, or one of {SHIPPED}") from error
+    return read(text, source, embedding=embedding)
+
+
+def read(text: str, source: str, *, embedding: str | None = None) -> Recipe:
+    """A recipe from TOML; raises `InputFaults`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputFaults(source, [f"not TOML: {error}"]) from error
+    faults: list[str] = []
+    found = _recipe(data, faults)
+    if found is not None:
+        found = msgspec.structs.replace(found, embedding=embedding or found.embedding)
+        faults += examine(found)
+    if faults or found is None:
+        raise InputFaults(source, faults)
+    return found
+
+
+def check(found: Recipe) -> Recipe:
+    """A recipe made in Python, once it holds; raises `InputFaults`."""
+    if faults := list(examine(found)):
+        raise InputFaults(f"recipe {found.name}", faults)
+    return found
+
+
+def _recipe(data: dict[str, Any], faults: list[str]) -> Recipe | None:
+    """The recipe of this data, read stage by stage, so that a fault in one doesn't hide those of others."""
+    given = data.pop("stage", None)
+    if not isinstance(given, list) or not given:
+        faults.append("it has no stages; write each under [[stage]]")
+        given = []
+    stages = []
+    for number, each in enumerate(given, 1):
+        name = each.get("name") if isinstance(each, dict) else None
+        place = f"stage {name!r}" if isinstance(name, str) else f"stage {number}"
+        stage = _stage(each, place, faults)
+        if stage is not None:
+            stages.append(stage)
+    whole = _converted(data, Recipe, "at the top", faults, {"stages"})
+    if whole is None or len(stages) != len(given) or not stages:
+        return None
+    return msgspec.structs.replace(whole, stages=tuple(stages))
+
+
+def _stage(data: Any, place: str, faults: list[str]) -> Stage | None:
+    if not isinstance(data, dict):
+        faults.append(f"{place}: is no table; write [[stage]]")
+        return None
+    parser = _converted(data.pop("parse", {}), Parser, f"{place}, parse", faults)
+    checks = data.pop("check", [])
+    stage = _converted(data, Stage, place, faults, {"parse", "checks"})
+    try:
+        made = msgspec.convert({"name": "x", "prompt": "x", "checks": checks}, Stage).checks
+    except msgspec.ValidationError as error:
+        faults.append(f"{place}, check: {str(error).replace('$.checks', 'entry ')}")
+        return None
+    if stage is None or parser is None:
+        return None
+    return msgspec.structs.replace(stage, parse=parser, checks=made)
+
+
+def _converted(
+    data: Any, kind: type[_Kind], place: str, faults: list[str], apart: set[str] | None = None
+) -> _Kind | None:
+    """Data as a struct; each field is tried by itself, as all faults are wanted and the library stops at the first."""
+    if not isinstance(data, Mapping):
+        faults.append(f"{place}: must be a table, not {data!r}")
+        return None
+    found = list(_field_faults(data, kind, apart or set()))
+    faults += [f"{place}: {each}" for each in found]
+    return None if found else msgspec.convert(dict(data), kind)
+
+
+def _field_faults(data: Mapping[str, Any], kind: type[Struct], apart: set[str]) -> Iterator[str]:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind) if field.encode_name not in apart}
+    written = list(fields) + [{"checks": "check", "stages": "stage"}.get(name, name) for name in sorted(apart)]
+    for name, value in data.items():
+        if name not in fields:
+            near = get_close_matches(name, written, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            yield f"{name!r} is not known; {hint}known: {', '.join(written)}"
+            continue
+        try:
+            msgspec.convert(value, fields[name].type)
+        except msgspec.ValidationError as error:
+            yield f"{name}: {error}"
+    for name, field in fields.items():
+        if field.required and name not in data:
+            yield f"{name!r} is missing; add it"
