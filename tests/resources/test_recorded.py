@@ -169,7 +169,8 @@ def test_an_older_record_becomes_one_of_today(tmp_path: Path) -> None:
     path = tmp_path / "record.db"
     Record.create(path).close()
     connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE footprint; PRAGMA user_version = 1;")
+    later = "DROP TABLE footprint; DROP TABLE item; DROP TABLE score; DROP TABLE story; DROP INDEX request_parent;"
+    connection.executescript(f"{later} PRAGMA user_version = 1;")
     connection.close()
 
     record = Record(path)
@@ -177,7 +178,7 @@ def test_an_older_record_becomes_one_of_today(tmp_path: Path) -> None:
     assert record.footprints() == {}
     record.close()
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
 
 

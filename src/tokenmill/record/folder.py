@@ -32,7 +32,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Manifest(msgspec.Struct, kw_only=True, omit_defaults=False):
-    """What a run was made from. `options` is everything that shapes answers; a resume with others is refused."""
+    """What a run was made from. `options` is everything that shapes answers; a resume with others is refused.
+
+    `embedding_digest` identifies the model that makes the vectors of a recipe's checks; empty without one.
+    """
 
     run_id: str
     run_hash: str
@@ -49,6 +52,7 @@ class Manifest(msgspec.Struct, kw_only=True, omit_defaults=False):
     seed: int
     machine: dict[str, str]
     versions: dict[str, str]
+    embedding_digest: str = ""
 
 
 def machine_facts() -> dict[str, str]:

@@ -3,6 +3,9 @@
 `request` is what was asked, `attempt` every try, `answer` and `failure` the one final word on a row. A row without
 either is unfinished: there is no state column that could disagree. The triggers make the promises part of the file:
 an answer is never changed, and never stands beside a failure.
+
+Runs with a pipeline have three more. `item` is what was found in an answer: number 0 stands for the answer itself, so a
+prompt was judged if it has one. `score` is what a validator said of an item, and `story` how it ended for an input row.
 """
 
 from __future__ import annotations
@@ -12,11 +15,23 @@ from pathlib import Path
 
 from tokenmill.errors import UsageError
 
-VERSION = 2
+VERSION = 3
 
 _FOOTPRINT = "CREATE TABLE footprint (session INTEGER PRIMARY KEY, facts BLOB NOT NULL);"
+_STORIES = (
+    "CREATE TABLE item (row INTEGER NOT NULL, number INTEGER NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL,"
+    " data BLOB, passed INTEGER NOT NULL, value REAL, merit REAL NOT NULL, reasons BLOB NOT NULL,"
+    " PRIMARY KEY (row, number)) WITHOUT ROWID;",
+    "CREATE TABLE score (row INTEGER NOT NULL, number INTEGER NOT NULL, validator TEXT NOT NULL, value REAL,"
+    " passed INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (row, number, validator)) WITHOUT ROWID;",
+    "CREATE TABLE story (row INTEGER PRIMARY KEY, outcome TEXT NOT NULL, rounds INTEGER NOT NULL,"
+    " reasons BLOB NOT NULL);",
+    "CREATE INDEX request_parent ON request (parent) WHERE parent IS NOT NULL;",
+    "CREATE TRIGGER item_is_final BEFORE UPDATE ON item BEGIN SELECT RAISE(ABORT, 'an item never changes'); END;",
+    "CREATE TRIGGER story_is_final BEFORE UPDATE ON story BEGIN SELECT RAISE(ABORT, 'a story ends once'); END;",
+)
 #: What makes an older file one of this version. No step takes anything away.
-_STEPS = {2: _FOOTPRINT}
+_STEPS = {2: (_FOOTPRINT,), 3: _STORIES}
 
 _CREATE = """
 CREATE TABLE request (
@@ -60,7 +75,9 @@ CREATE TRIGGER one_final_answer BEFORE INSERT ON answer
 
 def create(connection: sqlite3.Connection) -> None:
     """Makes the tables in an empty file."""
-    connection.executescript(f"BEGIN; {_CREATE} {_FOOTPRINT} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.executescript(
+        f"BEGIN; {_CREATE} {_FOOTPRINT} {' '.join(_STORIES)} PRAGMA user_version = {VERSION}; COMMIT;"
+    )
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
@@ -83,7 +100,8 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         for number in range(version + 1, VERSION + 1):
-            connection.execute(_STEPS[number])
+            for statement in _STEPS[number]:
+                connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -20,6 +20,7 @@ from tokenmill.footprint import Footprint
 from tokenmill.record import schema
 from tokenmill.record.atomic import sync_folder
 from tokenmill.record.place import shared_kind
+from tokenmill.record.stories import has_unjudged
 from tokenmill.record.writer import STATEMENTS, connect, open_log
 
 _UNFINISHED = (
@@ -333,11 +334,21 @@ class Record:
         )
         return {(session, node): most for session, node, most in self._connection.execute(query)}
 
+    def has_unjudged(self) -> bool:
+        """Whether an answer, or a failure, of a story waits to be judged."""
+        return has_unjudged(self._connection)
+
+    def stories(self) -> dict[str, int]:
+        """Stories by how they ended."""
+        query = "SELECT outcome, count(*) FROM story GROUP BY outcome ORDER BY outcome"
+        return dict(self._connection.execute(query))
+
     def births(self) -> list[tuple[int, float, int]]:
         """(session, time, rows) of the rows that arrived during the run: at the moment their parent was answered."""
         query = (
             "SELECT session, finished, count(*) FROM request JOIN answer ON answer.row = request.parent"
-            " JOIN attempt ON attempt.id = answer.attempt GROUP BY attempt.id ORDER BY session, finished"
+            " JOIN attempt ON attempt.id = answer.attempt WHERE request.round > 0"
+            " GROUP BY attempt.id ORDER BY session, finished"
         )
         return list(self._connection.execute(query))
 

@@ -50,6 +50,9 @@ STATEMENTS = {
         " WHERE id = ?"
     ),
     "failure": "INSERT INTO failure VALUES (?, ?, ?, ?)",
+    "item": "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "score": "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)",
+    "story": "INSERT INTO story VALUES (?, ?, ?, ?)",
     "footprint": "INSERT OR REPLACE INTO footprint VALUES (?, ?)",
     "session_ended": "UPDATE session SET ended = ?, outcome = ? WHERE number = ?",
 }
