@@ -81,6 +81,7 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "answered": outcome.counts.answered,
         "failed": outcome.counts.failed,
         "unfinished": outcome.counts.unfinished,
+        **({"stories": outcome.stories} if outcome.stories else {}),
         "output": str(outcome.output) if outcome.output else None,
         "stopped_by": outcome.stopped_by,
         "notes": outcome.notes,
@@ -92,15 +93,18 @@ def _say(outcome: Outcome, *, quiet: bool) -> None:
     counts, run_id = outcome.counts, outcome.manifest.run_id
     if not quiet and outcome.certificate is not None:
         print_certificate(outcome.certificate)
-    if counts.unfinished:
+    if counts.unfinished or outcome.is_open:
         reason = f"{outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"{counts.answered} of {counts.rows} answered, {counts.unfinished} to go"
         tell(f"tokenmill: {reason}{left}; go on with: {line_for('resume', outcome.folder)}")
         return
-    if counts.failed:
+    if outcome.stories:
+        told = ", ".join(f"{number} {how}" for how, number in outcome.stories.items())
+        tell(f"tokenmill: rows by outcome: {told}")
+    elif counts.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts.failed.items())
         where = errors_path(outcome.output) if outcome.output is not None else outcome.folder
         tell(f"tokenmill: failed: {kinds}; see {where}; try again with: {line_for('retry', outcome.folder)}")
     if not quiet:
-        say(printable(f"answers: {outcome.output}"))
+        say(printable(f"{'items' if outcome.stories else 'answers'}: {outcome.output}"))
         say(f"run: {run_id}")

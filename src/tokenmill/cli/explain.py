@@ -11,7 +11,7 @@ from tokenmill.cli.screen import printable, say, say_json
 from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.event import Attempt
-from tokenmill.record.folder import find, runs_folder
+from tokenmill.record.folder import find, read_manifest, runs_folder
 from tokenmill.record.store import Record, Result
 
 
@@ -23,11 +23,14 @@ from tokenmill.record.store import Record, Result
 def command(run: str, custom_id: str, runs_dir: Path | None, as_json: bool) -> None:
     """Tells which node answered request CUSTOM_ID of RUN, in how many attempts, with what waits, widths and tokens.
 
+    In a run with a recipe the whole story of its input row follows: every prompt, its items, scores and reasons.
+
     \b
     Example:
       tokenmill explain last row-7
     """
     folder = find(runs_folder(runs_dir), run)
+    manifest = read_manifest(folder)
     record = Record(folder / RECORD)
     try:
         row = record.find_custom_id(custom_id)
@@ -37,14 +40,22 @@ def command(run: str, custom_id: str, runs_dir: Path | None, as_json: bool) -> N
         names = {(session, number): name for session, number, name, _ in record.nodes()}
     finally:
         record.close()
+    tale = None
+    if manifest.options.get("pipeline"):
+        from tokenmill.driver import tale as tales
+
+        tale = tales.tale_of(folder, manifest, row)
     if as_json:
         told = [{"node": names.get((a.session, a.node)), "message": text, "attempt": a} for a, text in attempts]
-        say_json({"result": result, "attempts": told})
+        story = {"story": tales.data(tale)} if tale is not None else {}
+        say_json({"result": result, "attempts": told, **story})
         return
     say(printable(_headline(result)))
     for attempt, message in attempts:
         name = names.get((attempt.session, attempt.node), f"node {attempt.node}")
         say(printable(_story(attempt, name, message)))
+    for line in tales.lines(tale) if tale is not None else ():
+        say(printable(line))
 
 
 def _headline(result: Result) -> str:

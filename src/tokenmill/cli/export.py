@@ -12,7 +12,7 @@ from tokenmill.driver.prepare import RECORD, check_output, located
 from tokenmill.driver.session import options_of
 from tokenmill.errors import UsageError
 from tokenmill.record.export import FORMATS, export, format_of
-from tokenmill.record.folder import find, read_manifest, runs_folder
+from tokenmill.record.folder import Manifest, find, read_manifest, runs_folder
 from tokenmill.record.store import Record, Result
 from tokenmill.workload import Reader
 
@@ -47,6 +47,9 @@ def command(
     options = options_of(manifest)
     if with_input and format_of(output, format_) not in ("csv", "parquet"):
         raise UsageError(f"{output}: input columns are for CSV and Parquet; leave --with-input out")
+    if options.pipeline is not None:
+        _export_data_set(folder, manifest, output)
+        return
     check_output(output, options.workload.source, format_, with_timings=with_timings)
     record = Record(folder / RECORD)
     try:
@@ -67,3 +70,18 @@ def command(
     finally:
         record.close()
     tell(printable(f"{rows} of {manifest.rows} rows written to {output}"))
+
+
+def _export_data_set(folder: Path, manifest: Manifest, output: Path) -> None:
+    from tokenmill.driver.data_set import write_data_set
+
+    options = options_of(manifest)
+    if output.suffix not in (".jsonl", ".ndjson"):
+        raise UsageError(f"{output}: data sets are written as JSONL; end the name in .jsonl")
+    check_output(output, options.workload.source, None)
+    record = Record(folder / RECORD)
+    try:
+        items = write_data_set(record, manifest, options, located(manifest.input, folder), output)
+    finally:
+        record.close()
+    tell(printable(f"{items} items written to {output}"))

@@ -39,6 +39,11 @@ def command(run: str, kinds: tuple[str, ...], runs_dir: Path | None, as_json: bo
             raise UsageError(f"--class {kind}: no such failure class; known: {', '.join(FAILURE_KINDS)}")
     folder = find(runs_folder(runs_dir), run)
     manifest = read_manifest(folder)
+    if manifest.options.get("pipeline"):
+        raise UsageError(
+            f"run {manifest.run_id}: failures are part of its stories, which have gone on without them; start a new "
+            "run of the rows that were missed"
+        )
     settings = merged_settings(manifest, given_settings(chosen))
     ready(folder, manifest, settings)
     lock = RunLock(folder)

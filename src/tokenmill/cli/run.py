@@ -27,6 +27,7 @@ from tokenmill.errors import UsageError
 
 if TYPE_CHECKING:
     from tokenmill.driver.options import Options, Settings
+    from tokenmill.pipeline import Recipe
 
 
 @click.command(cls=Sectioned)
@@ -37,6 +38,16 @@ if TYPE_CHECKING:
 @SETTING_OPTIONS
 @OUTPUT
 @RUNS_DIR
+@click.option(
+    "--pipeline",
+    metavar="RECIPE",
+    help="Make a data set: a recipe file, or contrastive, paraphrase, qa or judge. See docs/pipelines.md.",
+)
+@click.option(
+    "--embedding",
+    metavar="NODE",
+    help="What makes the vectors that a recipe compares: local:FOLDER, a server, or 'words' for wording alone.",
+)
 @click.option("--run-id", help="A name for the run; default its date and time.")
 @click.option("--extend", metavar="RUN", help="Add the new rows of an input that grew to this run, and answer them.")
 @click.option("--dry-run", is_flag=True, help="Validate and predict; send nothing, keep nothing.")
@@ -63,6 +74,7 @@ def command(
       tokenmill run sentences --model demo -o answers.jsonl
       tokenmill run rows.csv --template "To French: {{ text }}" --model ./folder
       tokenmill run prompts.txt --node scripted:script.toml --dry-run
+      tokenmill run rows.jsonl --pipeline recipe.toml --model ./folder -o data.jsonl
     """
     from tokenmill.cli.carry_out import carry_out
     from tokenmill.driver.options import Settings
@@ -107,7 +119,20 @@ def _options(source: str, chosen: dict[str, Any]) -> Options:
         bad_rows=chosen["bad_rows"],
         sampling=answers.sampling,
     )
-    return Options(workload=workload, **answers.rest)
+    return Options(workload=workload, pipeline=_recipe(chosen), **answers.rest)
+
+
+def _recipe(chosen: dict[str, Any]) -> Recipe | None:
+    from tokenmill.driver.options import settled_node
+
+    named, embedding = chosen["pipeline"], chosen["embedding"]
+    if named is None:
+        if embedding is not None:
+            raise UsageError("--embedding is for the checks of a recipe; give --pipeline too, or leave it out")
+        return None
+    from tokenmill.pipeline.read import load
+
+    return load(named, embedding=settled_node(embedding) if embedding is not None else None)
 
 
 def _extended(runs: Path, run: str, options: Options, chosen: dict[str, Any]) -> tuple[Path, Settings]:

@@ -17,6 +17,7 @@ from tokenmill.driver.resume import refuse_changes, refuse_other_rows
 from tokenmill.driver.session import Outcome, Watcher, execute
 from tokenmill.driver.source import Follow
 from tokenmill.errors import UsageError
+from tokenmill.pipeline.recipe import Recipe
 from tokenmill.record.folder import read_manifest, runs_folder
 from tokenmill.record.store import Record, Result
 from tokenmill.report.certificate import Certificate
@@ -90,6 +91,7 @@ def run(
     follow: Follow | None = None,
     on_odd: dict[str, str] | None = None,
     watcher: Watcher | None = None,
+    pipeline: Recipe | str | Path | None = None,
     **options: Any,
 ) -> Answers:
     """Answers every row and returns when all are answered, or when it was interrupted.
@@ -103,6 +105,8 @@ def run(
             same transaction as the answer, so a crash loses neither. It must be quick and give the same rows again.
         on_odd: what to do with answers that are `empty`, reach their `length`, end in `repetition`, are `filtered`,
             or answer a prompt that was `cut`.
+        pipeline: a recipe, its name, or its file: rows become a data set (see docs/pipelines.md). It goes without
+            `follow`.
         options: sampling (`max_tokens`, `temperature`, ...), workload (`template`, `prompt_column`, ...), engine
             (`dtype`, `context`, `slots`, `threads`, ...) and run (`strategy`, `order`, `durability`, ...) as for the
             command, with underscores.
@@ -111,6 +115,10 @@ def run(
         TokenmillError: bad input or options; nothing was sent.
     """
     chosen, settings = chosen_options(rows, model, nodes, on_odd or {}, dict(options))
+    if pipeline is not None:
+        if follow is not None:
+            raise UsageError("run(): a recipe says what follows an answer; leave follow out")
+        chosen = msgspec.structs.replace(chosen, pipeline=_recipe(pipeline))
     runs = runs_folder(Path(runs_dir) if runs_dir is not None else None)
     named = runs / run_id if run_id is not None else None
     old = named if resume and named is not None and named.exists() else None
@@ -124,6 +132,12 @@ def run(
         target = Path(output) if output is not None else None
         folder = prepare(chosen, settings, runs=runs, run_id=run_id, output=target, rows=given)
     return Answers(_execute(old or folder, settings, watcher, follow, surveyed=old is None))
+
+
+def _recipe(given: Recipe | str | Path) -> Recipe:
+    from tokenmill.pipeline.read import check, load
+
+    return check(given) if isinstance(given, Recipe) else load(str(given))
 
 
 def chosen_options(

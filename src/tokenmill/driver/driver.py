@@ -17,6 +17,7 @@ from tokenmill.driver.acceptance import Acceptance, accept
 from tokenmill.driver.attempt import NOTHING, Meter, attempt, used_by
 from tokenmill.driver.flights import Flights, InFlight
 from tokenmill.driver.progress import Progress
+from tokenmill.driver.sequel import NoSequel, Sequel
 from tokenmill.driver.station import Station
 from tokenmill.driver.stations import Reach, Stations
 from tokenmill.errors import EngineError, StorageError
@@ -43,6 +44,7 @@ from tokenmill.event import (
     Woke,
 )
 from tokenmill.record.book import Book
+from tokenmill.record.stories import Entry
 from tokenmill.record.writer import Parameters
 from tokenmill.request import Request
 from tokenmill.schedule import Strategy
@@ -84,6 +86,7 @@ class Driver:
         reach: Reach,
         grace: float,
         open_ended: bool = False,
+        sequel: Sequel | None = None,
     ) -> None:
         self._strategy = strategy
         self._fleet = fleet
@@ -105,6 +108,7 @@ class Driver:
         self._grace: asyncio.TimerHandle | None = None
         self._stopping = False
         self._open_ended = open_ended
+        self._sequel = sequel or NoSequel()
         self._error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._grace_seconds = grace
@@ -133,6 +137,7 @@ class Driver:
         self._writer = open_writer(self)
         try:
             self._stations.open_all(self._writer)
+            self._sequel.begin(self._grow, self._spawn)
             for event in self._rows:
                 self._tell(event)
             await self._until_done()
@@ -170,6 +175,7 @@ class Driver:
                 self._emit(Cancelled(self._clock.now(), flight.row, flight.node, flight.lease, NOTHING))
                 continue
             flight.task = self._spawn(self._attempt(station, flight))
+        self._sequel.written(number)
 
     def on_committed(self, number: int) -> None:
         """Counts the answers that survive power loss now, and ends what they made superfluous."""
@@ -197,7 +203,7 @@ class Driver:
     def _is_done(self) -> bool:
         if self._stopping:
             return not self._flights
-        return self._unfinished == 0 and not self._open_ended
+        return self._unfinished == 0 and not self._open_ended and not self._sequel.is_busy
 
     def _emit(self, event: Event) -> None:
         self._inbox.append(event)
@@ -252,6 +258,14 @@ class Driver:
             other.is_void = True
             self._losers.append((number, other))
         self.join(arrived for arrived, _ in births)
+        self._sequel.heard(event.row, number)
+
+    def _grow(self, entries: list[Entry], arrived: list[Arrived]) -> int:
+        """What came after answers, in one transaction; returns the number of its last entry."""
+        number = self._writer.put(*entries)
+        self.join(arrived)
+        self._signal.set()
+        return number
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
@@ -261,7 +275,8 @@ class Driver:
             elif isinstance(action, SetAside):
                 self._unfinished -= 1
                 self.progress.failed[action.kind] = self.progress.failed.get(action.kind, 0) + 1
-                self._writer.set_aside(action.row, None, action.kind, action.reason)
+                number = self._writer.set_aside(action.row, None, action.kind, action.reason)
+                self._sequel.heard(action.row, number)
             elif isinstance(action, WakeAt):
                 delay = max(0.0, action.time - self._clock.now())
                 self._loop.call_later(delay, self._wake)
@@ -341,6 +356,7 @@ class Driver:
         if self._grace is not None:
             self._grace.cancel()
         self._cancel_all()
+        await self._sequel.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -30,6 +30,8 @@ def extend_run(folder: Path, options: Options, settings: Settings) -> int:
     lock = RunLock(folder)
     try:
         manifest = read_manifest(folder)
+        if options.pipeline is not None:
+            raise UsageError(f"run {manifest.run_id}: has a recipe, so its input can't grow; start a new run")
         refuse_changes(manifest, options)
         engine = survey(options, settings).first
         check_model(manifest, engine[1])

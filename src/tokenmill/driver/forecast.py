@@ -67,7 +67,7 @@ def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
 def _tokens(folder: Path, record: Record, options: Options, settings: Settings) -> tuple[int, int]:
     engine, _ = survey(options, settings).first
     prompts, outputs = 0, 0.0
-    with Reader(options.workload, located(read_manifest(folder).input, folder)) as reader:
+    with Reader(options.asked, located(read_manifest(folder).input, folder)) as reader:
         source = RowSource(record, reader, options)
         for row, predicted, _ in record.unfinished():
             prompts += engine.count(source.fetch(row))

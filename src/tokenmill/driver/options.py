@@ -19,6 +19,7 @@ from tokenmill.driver.acceptance import Acceptance
 from tokenmill.engine import Engine
 from tokenmill.errors import UsageError
 from tokenmill.launch.spec import On
+from tokenmill.pipeline.recipe import Recipe
 from tokenmill.schedule import RetryPolicy, Strategy, make
 from tokenmill.schedule.budget import Budget, Budgeted, Spent
 from tokenmill.schedule.fleet import Fleet
@@ -37,7 +38,8 @@ SERVED = ("http", "https", "ollama", "openai")
 class Options(Struct, frozen=True, kw_only=True):
     """Everything that shapes the answers, but for the model, which the manifest pins by its digest.
 
-    `dtype` and `context` None are the engine's own choice for the model.
+    `dtype` and `context` None are the engine's own choice for the model. `pipeline`: the recipe by which rows are
+    generated from, validated and refined; None: each row is asked once.
     """
 
     workload: Spec
@@ -45,6 +47,16 @@ class Options(Struct, frozen=True, kw_only=True):
     context: int | None = None
     acceptance: Acceptance = Acceptance()
     seed: int = 0
+    pipeline: Recipe | None = None
+
+    @property
+    def asked(self) -> Spec:
+        """The workload as its rows are asked: by themselves, or by the first prompt of a recipe."""
+        if self.pipeline is None:
+            return self.workload
+        from tokenmill.pipeline.asking import opening_spec  # loads Jinja2, which most runs never need
+
+        return opening_spec(self.pipeline, self.workload)
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -53,6 +53,8 @@ def prepare(
     """Makes a run folder that can be started; returns its path. On any fault the folder is gone again."""
     if output is not None:
         check_output(output, options.workload.source, with_timings=settings.with_timings)
+        if options.pipeline is not None and format_of(output) != "jsonl":
+            raise UsageError(f"{output}: data sets are written as JSONL; end the name in .jsonl")
     nodes = survey(options, settings)
     refuse_slower(settings, nodes.first[1].digest, runs)
     folders.remove_abandoned(runs)
@@ -80,13 +82,17 @@ def _fill(
 ) -> Manifest:
     record = Record.create(folder / RECORD)
     try:
-        scanned = scan(options.workload, folder, rows=rows)
+        scanned = scan(options.asked, folder, rows=rows)
         failures: list[tuple[int, str, str]] = []
         total = record.fill(places(scanned, failures))
         record.fill_failures(failures)
         found = scanned.input
         assert found is not None
-        with Reader(options.workload, found) as reader:
+        with Reader(options.asked, found) as reader:
+            if options.pipeline is not None:
+                from tokenmill.driver.pipeline import fill_openings
+
+                fill_openings(record, reader, with_endpoint(options, found), found.unit)
             check_lengths(record, RowSource(record, reader, options), nodes.first, options)
         record.settle()
     finally:
@@ -94,6 +100,8 @@ def _fill(
     _, facts = nodes.first
     shaping = as_data(options)
     shaping["workload"]["source"] = Path(options.workload.source).name
+    if options.pipeline is None:
+        shaping.pop("pipeline")
     identity = json.dumps([found.sha256, facts.digest, shaping], sort_keys=True)
     return Manifest(
         run_id=run_id,
@@ -111,7 +119,23 @@ def _fill(
         seed=options.seed,
         machine=folders.machine_facts(),
         versions=folders.versions(),
+        embedding_digest=_embedding(options, settings),
     )
+
+
+def _embedding(options: Options, settings: Settings) -> str:
+    """The digest of the model that a recipe's checks ask for vectors."""
+    if options.pipeline is None:
+        return ""
+    from tokenmill.driver.vectors import vectors_of
+
+    vectors = vectors_of(options, settings)
+    return "" if vectors is None else vectors.digest()
+
+
+def with_endpoint(options: Options, found: Input) -> Options:
+    """The options of a run, with the endpoint that its rows settled."""
+    return replace(options, workload=replace(options.workload, endpoint=found.endpoint))
 
 
 def relocated(found: Input, folder: Path) -> Input:

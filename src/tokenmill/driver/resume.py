@@ -38,7 +38,7 @@ def refuse_changes(manifest: Manifest, options: Options) -> None:
 def refuse_other_rows(manifest: Manifest, options: Options, rows: Iterable[object]) -> None:
     """Raises `UsageError` if rows handed over in Python aren't those that the run began with."""
     with tempfile.TemporaryDirectory(prefix="tokenmill-") as spool:
-        scanned = scan(options.workload, Path(spool), rows=rows)
+        scanned = scan(options.asked, Path(spool), rows=rows)
         total = sum(1 for _ in scanned)
     assert scanned.input is not None
     if scanned.input.sha256 != manifest.input.sha256:

@@ -23,7 +23,7 @@ from tokenmill.driver.loop import run_in_loop
 from tokenmill.driver.meaning import certificate_of
 from tokenmill.driver.metering import Metering
 from tokenmill.driver.options import Options, Settings, is_served, make_strategy
-from tokenmill.driver.prepare import RECORD, check_model, located
+from tokenmill.driver.prepare import RECORD, check_model, located, with_endpoint
 from tokenmill.driver.progress import Progress
 from tokenmill.driver.sharing import Sharing
 from tokenmill.driver.source import Follow, RowSource
@@ -60,11 +60,16 @@ class Watcher(Protocol):
 
 
 class Outcome(Struct, kw_only=True):
-    """How a session ended. `certificate` is None when nothing was ever sent. `notes`: what happened to nodes."""
+    """How a session ended. `certificate` is None when nothing was ever sent. `notes`: what happened to nodes.
+
+    `stories`: with a recipe, input rows by how their stories ended. `is_open`: something is left to be asked or judged.
+    """
 
     folder: Path
     manifest: Manifest
     counts: Counts
+    stories: dict[str, int] = {}
+    is_open: bool = False
     certificate: Certificate | None
     output: Path | None
     stopped_by: str | None
@@ -73,15 +78,15 @@ class Outcome(Struct, kw_only=True):
     @property
     def exit_code(self) -> int:
         """0 all answered, 3 some failed, 4 interrupted and resumable."""
-        if self.counts.unfinished:
+        if self.is_open or self.counts.unfinished:
             return INTERRUPTED
-        return 3 if self.counts.failed else 0
+        failed = self.stories.get("failed") if self.manifest.options.get("pipeline") else self.counts.failed
+        return 3 if failed else 0
 
 
 def options_of(manifest: Manifest) -> Options:
     """The options of a run, with the endpoint that its rows settled."""
-    options = msgspec.convert(manifest.options, Options)
-    return replace(options, workload=replace(options.workload, endpoint=manifest.input.endpoint))
+    return with_endpoint(msgspec.convert(manifest.options, Options), manifest.input)
 
 
 def settings_of(manifest: Manifest) -> Settings:
@@ -136,8 +141,8 @@ def _execute(
     record.recover()
     stopped_by: str | None = None
     notes: list[str] = []
-    if record.counts().unfinished:
-        with Reader(options.workload, found) as reader:
+    if record.counts().unfinished or (options.pipeline is not None and record.has_unjudged()):
+        with Reader(options.asked, found) as reader:
             source = RowSource(record, reader, options, follow)
             try:
                 crew = crew_of(settings, folder)
@@ -153,11 +158,14 @@ def _execute(
                 stopped_by = str(error)
     counts = record.counts()
     certificate = certificate_of(record, folder.parent, settings) if record.sessions() else None
-    output = None if counts.unfinished else _export(record, manifest, folder, settings)
+    is_open = counts.unfinished > 0 or (options.pipeline is not None and record.has_unjudged())
+    output = None if is_open else _export(record, manifest, folder, settings, certificate)
     return Outcome(
         folder=folder,
         manifest=manifest,
         counts=counts,
+        stories=record.stories() if options.pipeline is not None else {},
+        is_open=is_open,
         certificate=certificate,
         output=output,
         stopped_by=stopped_by,
@@ -169,6 +177,10 @@ def ready(folder: Path, manifest: Manifest, settings: Settings, *, surveyed: boo
     """The input of a session; raises `UsageError` if settings can't work, or input or model changed."""
     if not surveyed:
         check_model(manifest, survey(pinned(options_of(manifest), manifest, settings), settings).first[1])
+    if (options := options_of(manifest)).pipeline is not None:
+        from tokenmill.driver.vectors import check_embedding
+
+        check_embedding(manifest, options, settings)
     found = located(manifest.input, folder)
     for state in (found.source, found.data):
         if state is not None:
@@ -188,7 +200,16 @@ def _stations(options: Options, settings: Settings, source: RowSource, crew: Cre
     return [Station(index, *each) for index, each in enumerate(engines_of(options, settings, longest, crew))]
 
 
-def _export(record: Record, manifest: Manifest, folder: Path, settings: Settings) -> Path:
+def _export(
+    record: Record, manifest: Manifest, folder: Path, settings: Settings, certificate: Certificate | None
+) -> Path:
+    options = options_of(manifest)
+    if options.pipeline is not None:
+        from tokenmill.driver.data_set import write_data_set
+
+        output = Path(manifest.output) if manifest.output else folder / "data.jsonl"
+        write_data_set(record, manifest, options, located(manifest.input, folder), output, certificate)
+        return output
     output = Path(manifest.output) if manifest.output else folder / "answers.jsonl"
     export(record, manifest, output, with_timings=settings.with_timings)
     return output
@@ -238,6 +259,7 @@ def _driver(
         digest=manifest.model_digest,
         reach=Reach(interval=settings.health_interval, tries=settings.remove_after),
         grace=settings.grace,
+        sequel=source.sequel(settings, clock, session),
     )
     return driver, fleet
 

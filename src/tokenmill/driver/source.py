@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from tokenmill.driver.options import Options
+from tokenmill.clock import Clock
+from tokenmill.driver.options import Options, Settings
 from tokenmill.engine.http.prompt import estimate
 from tokenmill.errors import UsageError
 from tokenmill.event import Answer, Arrived
@@ -19,6 +20,9 @@ from tokenmill.request import Message, Request, Sampling
 from tokenmill.workload import Reader, predict
 from tokenmill.workload.faults import RowFault
 from tokenmill.workload.layout import Layout, Row
+
+if TYPE_CHECKING:
+    from tokenmill.driver.sequel import Sequel
 
 Birth = tuple[Arrived, tuple[str, Parameters]]
 #: Called with each answered request and its answer; returns the rows that it gives rise to.
@@ -66,6 +70,14 @@ class RowSource:
             seed = derived_seed(self._options.seed, request.custom_id)
             return replace(request, sampling=replace(sampling, seed=seed))
         return request
+
+    def sequel(self, settings: Settings, clock: Clock, session: int) -> Sequel | None:
+        """What goes on with the stories of a run with a recipe."""
+        if self._options.pipeline is None:
+            return None
+        from tokenmill.driver.pipeline import judging_of
+
+        return judging_of(self._options, settings, self._record.path, self._reader, clock, session)
 
     def longest(self) -> int:
         """About the tokens of the longest prompt that waits, by its bytes; 0 if none does."""

@@ -24,6 +24,7 @@ class Reader:
 
     def __init__(self, spec: Spec, source: Input) -> None:
         self._layout = Layout(settle(replace(spec, endpoint=source.endpoint)), source.kind)
+        self.kind = source.kind
         self._unit = source.unit
         self.endpoint = source.endpoint
         self._path = source.data.path

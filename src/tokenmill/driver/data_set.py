@@ -1,0 +1,144 @@
+"""A finished run with a recipe as a data set: its items with labels, what didn't make it, and a card that counts.
+
+Items stand in the order of their input rows, and are a function of input, options and answers alone: they have no times
+and no numbers of the record, so a run that was killed on its way gives the same bytes as one that wasn't.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from tokenmill.driver.card import Count, card_of, markdown
+from tokenmill.driver.options import Options
+from tokenmill.driver.storyteller import Story, Storyteller
+from tokenmill.errors import StorageError
+from tokenmill.pipeline import Told
+from tokenmill.pipeline.story import Kept
+from tokenmill.record.atomic import whole_file
+from tokenmill.record.folder import Manifest
+from tokenmill.record.store import Record
+from tokenmill.record.stories import Scored, Stories
+from tokenmill.report.certificate import Certificate
+from tokenmill.workload import Input, Reader
+
+#: Scores of the items of one story, by key.
+Scores = dict[str, list[Scored]]
+
+
+def write_data_set(
+    record: Record,
+    manifest: Manifest,
+    options: Options,
+    found: Input,
+    path: Path,
+    certificate: Certificate | None = None,
+) -> int:
+    """Writes the accepted items to `path` and the rest beside it; returns how many were accepted.
+
+    `NAME.rest.jsonl` has items that were rejected, spare, or the best that there was, and `NAME.missed.jsonl` the rows
+    that didn't succeed, with the reasons. The card is `NAME.card.json` and `NAME.card.md`.
+    Raises `StorageError` if a file can't be written.
+    """
+    count = Count(options.pipeline)
+    try:
+        with ExitStack() as opened:
+            main, rest, missed = (
+                opened.enter_context(whole_file(each)) for each in (path, beside(path, "rest"), beside(path, "missed"))
+            )
+            for story, told, scores in stories_of(record, options, found):
+                count.add(story, told, scores)
+                _write(story, told, scores, count, main, rest, missed)
+        card = card_of(record, manifest, count, certificate)
+        for name, text in (("json", json.dumps(card, indent=1) + "\n"), ("md", markdown(card))):
+            with whole_file(path.with_name(f"{path.stem}.card.{name}")) as file:
+                file.write(text.encode())
+    except OSError as error:
+        raise StorageError(
+            f"{path}: can't write ({error.strerror or error}); the items are safe in run {manifest.run_id}, "
+            f"write them elsewhere with 'tokenmill export {manifest.run_id} -o FILE'"
+        ) from error
+    return count.accepted
+
+
+def beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.stem}.{what}.jsonl")
+
+
+def stories_of(record: Record, options: Options, found: Input) -> Iterator[tuple[Story, Told, Scores]]:
+    """Every story, told from the record, in the order of the input."""
+    recipe = options.pipeline
+    assert recipe is not None
+    with Reader(options.asked, found) as reader:
+        stories = Stories(record.path)
+        teller = Storyteller(record.path, reader, recipe, options.workload, found.kind, None)
+        try:
+            for root in stories.roots():
+                story = teller.read(root)
+                yield story, ended(stories, story, teller.told(story)), scores_of(stories, story)
+        finally:
+            teller.close()
+            stories.close()
+
+
+def ended(stories: Stories, story: Story, told: Told) -> Told:
+    """The story as it was told when it ended: a prompt that couldn't be written is known only to the record."""
+    end = stories.ended(story.root)
+    if end is None:
+        return told
+    return Told(asks=(), items=told.items, outcome=end.outcome, rounds=end.rounds, reasons=end.reasons)  # type: ignore[arg-type]
+
+
+def scores_of(stories: Stories, story: Story) -> Scores:
+    """The scores of each item, by the item's key."""
+    keys = {prompt.row: key for key, prompt in story.asked.items()}
+    found: Scores = {}
+    for score in stories.scores(story.root):
+        found.setdefault(f"{keys[score.row]}#{score.number}", []).append(score)
+    return found
+
+
+def _write(
+    story: Story, told: Told, scores: Scores, count: Count, main: IO[bytes], rest: IO[bytes], missed: IO[bytes]
+) -> None:
+    verdicts = {each.about: (each.stage, each.item.value) for each in told.items if each.stage in count.judges}
+    for each in told.items:
+        if each.stage not in count.judges:
+            line = _line(story, told, each, scores.get(each.key, []), verdicts.get(each.key))
+            (main if each.label == "accepted" else rest).write(line)
+    if told.outcome != "success":
+        reasons = list(told.reasons)
+        missed.write(
+            _encoded({"id": story.custom_id, "outcome": told.outcome, "rounds": told.rounds, "reasons": reasons})
+        )
+
+
+def _line(
+    story: Story, told: Told, each: Kept, scores: list[Scored], verdict: tuple[str, float | None] | None
+) -> bytes:
+    values: dict[str, float | None] = {score.validator: score.value for score in scores}
+    if verdict is not None:
+        values[verdict[0]] = verdict[1]
+    said: dict[str, Any] = {
+        "id": story.custom_id,
+        "item": each.key,
+        "stage": each.stage,
+        "role": each.item.role,
+        "text": each.item.text,
+        "label": each.label,
+        "round": each.round,
+        "outcome": told.outcome,
+        "about": each.about or None,
+        "data": each.item.data or None,
+        "scores": values,
+        "reasons": list(each.reasons),
+        "input": story.fields,
+    }
+    return _encoded({name: value for name, value in said.items() if value is not None})
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"

@@ -1,0 +1,90 @@
+"""The embedding model of a run with a recipe: opened when the first vectors are wanted, asked from the judging thread.
+
+The model itself lives on the run's loop. What it can't do is no row's fault: it stops the run, which can be resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tokenmill.driver.options import Options, Settings, parse_node, settled_node
+from tokenmill.engine.embedding import Embedder, EmbedderOptions, make_embedder
+from tokenmill.errors import EngineError, NodeGone, UsageError
+from tokenmill.pipeline.lexical import LEXICAL, lexical
+from tokenmill.record.folder import Manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_Result = TypeVar("_Result")
+
+#: What stands in the manifest for vectors that need no model.
+LEXICAL_DIGEST = "words-1"
+
+
+class Vectors:
+    """Turns texts into vectors, by the model that a recipe names; `embed` is for one thread beside the loop."""
+
+    def __init__(self, named: str, settings: Settings) -> None:
+        self._named = named
+        self._embedder: Embedder | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_open = False
+        if named != LEXICAL:
+            node = parse_node(settled_node(named), 0)
+            self._embedder = make_embedder(node, EmbedderOptions(device=settings.device, threads=settings.threads))
+
+    def digest(self) -> str:
+        """What identifies the model; raises `UsageError` if it can't be used."""
+        if self._embedder is None:
+            return LEXICAL_DIGEST
+        try:
+            return self._embedder.survey().digest
+        except EngineError as error:
+            raise UsageError(f"embedding {self._named!r}: {error.message}") from error
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """`loop` is the run's, on which the model is asked."""
+        self._loop = loop
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of texts, one a row. Raises `NodeGone` if the model can't be used any more."""
+        if self._embedder is None:
+            return lexical(texts)
+        try:
+            if not self._is_open:
+                self._wait(self._embedder.open())
+                self._is_open = True
+            return self._wait(self._embedder.embed(texts))
+        except EngineError as error:
+            raise NodeGone(f"embedding {self._named!r}: {error.kind}: {error.message}") from error
+        except (concurrent.futures.CancelledError, RuntimeError) as error:
+            raise NodeGone(f"embedding {self._named!r}: the run ended while it was asked") from error
+
+    async def close(self) -> None:
+        """Ends the model; called on the loop when nothing asks it any more."""
+        if self._embedder is not None and self._is_open:
+            await self._embedder.close()
+
+    def _wait(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def vectors_of(options: Options, settings: Settings) -> Vectors | None:
+    """The embedding model of a run; None if its recipe names none."""
+    recipe = options.pipeline
+    return None if recipe is None or recipe.embedding is None else Vectors(recipe.embedding, settings)
+
+
+def check_embedding(manifest: Manifest, options: Options, settings: Settings) -> None:
+    """Raises `UsageError` if the run began with another embedding model."""
+    vectors = vectors_of(options, settings)
+    if vectors is not None and (digest := vectors.digest()) != manifest.embedding_digest:
+        raise UsageError(
+            f"run {manifest.run_id}: the embedding model changed ({manifest.embedding_digest!r} -> {digest!r}); "
+            "put the old one back or start a new run"
+        )
