@@ -29,14 +29,19 @@ def write_prompts(path: Path, rows: int = ROWS) -> Path:
 
 
 def build_model(folder: Path, family: str = "llama", **sizes: int) -> Path:
-    """A model folder with random weights and one token for each byte, big enough to be struck while it answers."""
+    """A model folder with random weights, big enough to be struck while it answers.
+
+    The first tokens are the bytes, which prompts are made of; where there are more, each has a text of its own.
+    """
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
+    vocabulary = {letter: number for number, letter in enumerate(alphabet)}
+    vocabulary |= {f"t{number}": number for number in range(len(alphabet), sizes.get("vocab_size", 0))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
