@@ -74,7 +74,7 @@ def command(
       tokenmill run sentences --model demo -o answers.jsonl
       tokenmill run rows.csv --template "To French: {{ text }}" --model ./folder
       tokenmill run prompts.txt --node scripted:script.toml --dry-run
-      tokenmill run rows.jsonl --pipeline recipe.toml --model ./folder -o data.jsonl
+      tokenmill run rows.jsonl --pipeline recipe.toml -o data.jsonl
     """
     from tokenmill.cli.carry_out import carry_out
     from tokenmill.driver.options import Settings
