@@ -52,6 +52,7 @@ bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/quantize_kills.py
 	$(BIN)/python benchmarks/quantize_fuzz.py
 	$(BIN)/python benchmarks/tensor_parallel.py
+	$(BIN)/python benchmarks/embeddings.py
 	$(BIN)/python benchmarks/validators.py
 
 # DeepSpeed beside .venv and not in it: transformers imports it where it finds it, which would slow every test down.

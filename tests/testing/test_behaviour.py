@@ -104,5 +104,5 @@ def test_the_documentation_names_every_fault() -> None:
     example = text.partition("```toml\n")[2].partition("```")[0]
     assert [server.name for server in make_script(tomllib.loads(example), "docs").server] == ["a", "b"]
     kinds = [str(kind.__struct_config__.tag) for kind in get_args(AnyFault)]
-    assert len(kinds) == 29
+    assert len(kinds) == 30
     assert [kind for kind in kinds if f"`{kind}`" not in text] == []

@@ -7,7 +7,7 @@ mean what they mean of an engine. Embedders are found by the kind of their node 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
@@ -103,3 +103,17 @@ def distinct(texts: Sequence[str]) -> tuple[list[str], list[int]]:
     places: dict[str, int] = {}
     where = [places.setdefault(text, len(places)) for text in texts]
     return list(places), where
+
+
+def parts_of(texts: Sequence[str], most: int, letters: int) -> Iterator[list[str]]:
+    """The texts in their order, in parts of at most so many texts and letters; a longer text alone."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and (len(part) == most or size + len(text) > letters):
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part

@@ -34,6 +34,7 @@ from tokenmill.testing.fault import (
     ToolCall,
     Trickle,
     Unfinished,
+    Vectors,
     WrongChunk,
     WrongLength,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "ToolCall",
     "Trickle",
     "Unfinished",
+    "Vectors",
     "WrongChunk",
     "WrongLength",
 ]

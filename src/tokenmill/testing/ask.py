@@ -70,7 +70,8 @@ class Ask(Struct, kw_only=True):
     """What is asked: by which door, of which model, and within which limits.
 
     `keep_words`: how much of the prompt the server really reads, once it has silently cut it. `raw`: the prompt goes to
-    the model as it stands.
+    the model as it stands. `inputs`: texts of which vectors are asked, each by itself, and no answer; `prompt` is all
+    of them.
     """
 
     api: Literal["ollama", "openai"]
@@ -90,6 +91,7 @@ class Ask(Struct, kw_only=True):
     think: bool = False
     tools: bool = False
     images: bool = False
+    inputs: tuple[str, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
     temperature: float = 1.0
     top_p: float = 1.0

@@ -79,8 +79,9 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     it on `/v1` as Ollama does. `heeds_truncate`: false is an older Ollama, which cuts on its native API even where
     it is told not to. `seed` shapes the answers, and with `name` the draws of faults. An answer has between
     `least_words` and `most_words` words unless the prompt names a number of sentences, in `chunks` pieces
-    or one for each token. `honest`: a node, such as `local:demo`, that answers instead. `digest` None is made from
-    the model's name; `vram` is the share of the model that lies on the device's own memory.
+    or one for each token; a vector has `dimensions` numbers. `honest`: a node, such as `local:demo`, that answers
+    instead. `digest` None is made from the model's name; `vram` is the share of the model that lies on the device's
+    own memory.
     """
 
     name: str = "a"
@@ -115,6 +116,7 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     least_words: int = 8
     most_words: int = 40
     chunks: int | None = None
+    dimensions: int = 32
     reasoning: int = 0
     honest: str = ""
     certificate: str | None = None
@@ -123,7 +125,7 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     change: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("slots", "context", "default_context", "least_words"):
+        for name in ("slots", "context", "default_context", "least_words", "dimensions"):
             at_least(name, getattr(self, name), 1)
         for name in ("queue", "first_token", "load", "reasoning", "warm_load"):
             at_least(name, getattr(self, name) or 0, 0)

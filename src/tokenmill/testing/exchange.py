@@ -100,7 +100,7 @@ class Exchange:
         self._in_device = True
         self.ground.ticker.join(self.ground.number)
         honest = self.ground.honest
-        if honest is None:
+        if honest is None or self.ask.inputs:
             self._player.play(self.ground.wire_for(self))
         else:
             self._sender = relay = Relay(self._connection, self.voice, self.ask, self.timing, self._relayed)

@@ -216,6 +216,13 @@ class NoUsage(Fault, frozen=True, kw_only=True, tag="no_usage"):
     zero: bool = False
 
 
+class Vectors(Fault, frozen=True, kw_only=True, tag="vectors"):
+    """Vectors that are not those of the texts: one has a number too few or too many, one is missing or too many, one
+    holds null, two have one index, or they come in another order under their right indexes (the last two on `/v1`)."""
+
+    what: Literal["short", "long", "missing", "extra", "null", "twice", "shuffled"] = "short"
+
+
 class Down(Fault, frozen=True, kw_only=True, tag="down"):
     """The request takes the server down for `seconds`: connections are reset, new ones refused (B1, C3)."""
 
@@ -251,6 +258,7 @@ AnyFault = (
     | Say
     | Loop
     | NoUsage
+    | Vectors
     | Down
 )
 

@@ -13,13 +13,17 @@ from tokenmill.testing.connection import Heard
 from tokenmill.testing.line import Loaded
 from tokenmill.testing.voice import Reply, Voice, reply_bytes, reply_json
 
-#: Path of a request for text, its API, and whether it is a chat.
+#: Path of a request for text or vectors, its API, and whether it is a chat.
 TEXTS = {
     "/api/chat": ("ollama", True),
     "/api/generate": ("ollama", False),
     "/v1/chat/completions": ("openai", True),
     "/v1/completions": ("openai", False),
+    "/api/embed": ("ollama", False),
+    "/v1/embeddings": ("openai", False),
 }
+#: Those of them that ask for vectors of texts.
+EMBEDDINGS = ("/api/embed", "/v1/embeddings")
 LISTINGS = ("/", "/api/version", "/api/tags", "/api/ps", "/v1/models")
 
 

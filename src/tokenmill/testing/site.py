@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tokenmill.errors import TokenmillError
-from tokenmill.testing import ollama_api, openai_api, routes
+from tokenmill.testing import embedding, ollama_api, openai_api, routes
 from tokenmill.testing.allowance import Allowances
 from tokenmill.testing.answer import Said
 from tokenmill.testing.ask import Ask, BadBody, read_native, read_openai, seconds
@@ -163,6 +163,8 @@ class Site:
 
     def wire_for(self, exchange: Exchange) -> Wire:
         """What answers an exchange; asked for when its work begins."""
+        if exchange.ask.inputs:
+            return self._worded(exchange, Said(pieces=(), prompt_tokens=len(exchange.ask.prompt.split())))
         said = answer(exchange.fault, self.behaviour, exchange.ask, self._last_prompt)
         self._last_prompt = exchange.ask.prompt
         return self._worded(exchange, said)
@@ -197,7 +199,7 @@ class Site:
 
     def _text(self, connection: Connection, heard: Heard, api: str, chat: bool) -> None:
         try:
-            ask = read_native(heard.body, chat=chat) if api == "ollama" else read_openai(heard.body, chat=chat)
+            ask = read(heard, api, chat=chat)
             keep = seconds(ask.keep_alive, self.behaviour.keep_alive)
         except BadBody as problem:
             connection.reply(routes.error(heard.path, 400, str(problem)))
@@ -210,7 +212,7 @@ class Site:
             connection.reply(reply)
             return
         fault = self._count(heard.path, ask)
-        voice = voice_for(ask)
+        voice = voice_for(ask, self.behaviour, fault)
         if isinstance(fault, Down):
             self.listener.go_down(fault.seconds)
         elif fault is not None and (wire := at_once(fault, voice, heard, self.listener.url)) is not None:
@@ -261,7 +263,10 @@ class Site:
         """Refuses or cuts a prompt that is longer than the context, as each API does."""
         ask, behaviour = exchange.ask, self.behaviour
         try:
-            tokens = len(ask.prompt.split()) if self.honest is None else self.honest.count(ask)
+            if ask.inputs:
+                tokens = max(len(text.split()) for text in ask.inputs)
+            else:
+                tokens = len(ask.prompt.split()) if self.honest is None else self.honest.count(ask)
         except TokenmillError as problem:
             return routes.error(path, 400, str(problem))
         room = behaviour.default_context if ask.num_ctx is None else ask.num_ctx
@@ -290,7 +295,7 @@ class Site:
 
     def _preload(self, ask: Ask, keep: float) -> Reply | None:
         """An empty prompt on the native API loads the model, or unloads it."""
-        if ask.api != "ollama" or ask.prompt:
+        if ask.api != "ollama" or ask.prompt or ask.inputs:
             return None
         if keep == 0:
             self.line.unload()
@@ -321,7 +326,16 @@ def play(connection: Connection, wire: Wire) -> None:
     player.play(wire)
 
 
-def voice_for(ask: Ask) -> Voice:
+def read(heard: Heard, api: str, *, chat: bool) -> Ask:
+    """What is asked, in the body that its path has; raises `BadBody`."""
+    if heard.path in routes.EMBEDDINGS:
+        return embedding.read(heard.body, "ollama" if api == "ollama" else "openai")
+    return read_native(heard.body, chat=chat) if api == "ollama" else read_openai(heard.body, chat=chat)
+
+
+def voice_for(ask: Ask, behaviour: Behaviour, fault: AnyFault | None) -> Voice:
+    if ask.inputs:
+        return embedding.EmbeddingVoice(ask, behaviour, fault)
     if ask.api == "ollama":
         return ollama_api.NativeVoice(ask.model, chat=ask.chat)
     return openai_api.OpenAIVoice(ask.model, chat=ask.chat, include_usage=ask.include_usage)

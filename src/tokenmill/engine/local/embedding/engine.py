@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct
 
 from tokenmill.cluster import Node
-from tokenmill.engine.embedding import EmbedderFacts, EmbedderOptions, distinct
+from tokenmill.engine.embedding import EmbedderFacts, EmbedderOptions, distinct, parts_of
 from tokenmill.engine.local.embedding.folder import LEFT_OUT, EncoderFolder
 from tokenmill.engine.local.embedding.weights import expected_tensors
 from tokenmill.engine.local.engine import EngineNotOpened
@@ -83,7 +83,7 @@ class LocalEmbedder:
         asked: dict[int, asyncio.Future[Vectors]] = {}
         worker = self._worker
         try:
-            for part in parts_of(once):
+            for part in parts_of(once, TEXTS, LETTERS):
                 key = next(self._keys)
                 asked[key] = self._send(worker, key, part)
             parts = [await future for future in asked.values()]
@@ -210,17 +210,3 @@ def make_plan(node: Node, options: EmbedderOptions) -> Plan:
         longest=folder.longest,
     )
     return Plan(load, facts)
-
-
-def parts_of(texts: Sequence[str], most: int = TEXTS, letters: int = LETTERS) -> Iterator[list[str]]:
-    """The texts in their order, in parts of at most so many texts and letters; a longer text alone."""
-    part: list[str] = []
-    size = 0
-    for text in texts:
-        if part and (len(part) == most or size + len(text) > letters):
-            yield part
-            part, size = [], 0
-        part.append(text)
-        size += len(text)
-    if part:
-        yield part

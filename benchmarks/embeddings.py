@@ -1,0 +1,130 @@
+"""Texts a second of a local embedding model in batches, beside the same model asked for one text after the other.
+
+    python benchmarks/embeddings.py                     the shape of all-MiniLM-L6-v2, texts of one sentence
+    python benchmarks/embeddings.py --words 40 --texts 500
+    python benchmarks/embeddings.py --model DIR --device cuda
+
+Both sides are calls of one embedder with one worker process: one call with all texts, or one call for each, awaited
+before the next is made. The order of the two is drawn anew for each round, no two texts are alike, and their vectors
+must be equal to 1e-5, or the figure is void. A model with random weights is written to a temporary folder unless one
+is named. Whatever is true is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tokenmill.cluster import Node
+from tokenmill.engine.embedding import Embedder, EmbedderOptions, make_embedder
+from tokenmill.stats.claim import Claim
+from tokenmill.stats.interval import paired_ratio
+from tokenmill.workload import words
+
+if TYPE_CHECKING:
+    from tokenmill.engine.embedding import Vectors
+
+SEED = 11
+TARGET = 5.0
+VOCAB = 30522
+
+
+def write_minilm(folder: Path) -> Path:
+    """A BERT of the shape of all-MiniLM-L6-v2 with random weights, whose tokenizer knows the words of the texts."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=VOCAB, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    draw = Random(SEED)
+    known = sorted({word.strip(".").lower() for _ in range(2000) for word in words.sentence(draw).split()})
+    signs = [*"0123456789.", *(f"##{digit}" for digit in range(10))]
+    vocab = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *signs, *known])}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    kinds = [f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Normalize")]
+    paths = ("", "1_Pooling", "2_Normalize")
+    modules = [{"idx": at, "path": paths[at], "type": kind} for at, kind in enumerate(kinds)]
+    (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
+    pooling = {"word_embedding_dimension": config.hidden_size, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def make_texts(count: int, most_words: int) -> list[str]:
+    draw = Random(SEED)
+    return [f"{words.text(draw, draw.randint(1, most_words))} {number}" for number in range(count)]
+
+
+async def one_by_one(embedder: Embedder, texts: list[str]) -> Vectors:
+    return np.concatenate([await embedder.embed([text]) for text in texts])
+
+
+async def together(embedder: Embedder, texts: list[str]) -> Vectors:
+    return await embedder.embed(texts)
+
+
+async def measure(path: Path, options: argparse.Namespace) -> None:
+    texts = make_texts(options.texts, options.words)
+    chosen = EmbedderOptions(device=options.device, threads=options.threads)
+    embedder = make_embedder(Node(name="bench", engine="local", target=str(path)), chosen)
+    await embedder.open()
+    sides = {"one by one": one_by_one, "in batches": together}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[str, Vectors] = {}
+    order = Random(SEED)
+    try:
+        for side in sides.values():
+            await side(embedder, texts)  # the first passes prepare kernels for their shapes
+        for _ in range(options.rounds):
+            for name in order.sample(sorted(sides), len(sides)):
+                start = time.perf_counter()
+                found[name] = await sides[name](embedder, texts)
+                seconds[name].append(time.perf_counter() - start)
+    finally:
+        await embedder.close()
+    for name, took in seconds.items():
+        print(f"{name}: {len(texts) / median(took):.0f} texts/s, median of {options.rounds}")
+    difference = float(np.abs(found["one by one"] - found["in batches"]).max())
+    if difference > 1e-5:
+        sys.exit(f"void: the vectors of the two sides differ by {difference:g}")
+    ratio = paired_ratio(seconds["one by one"], seconds["in batches"])
+    print(f"in batches against one by one, vectors equal to {difference:.1g}: {Claim(ratio=ratio)}")
+    if ratio.low is not None:
+        print(f"target {TARGET:g} x: {'met' if ratio.low >= TARGET else 'not shown'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a folder; by default the shape of MiniLM with random weights")
+    parser.add_argument("--texts", type=int, default=256)
+    parser.add_argument("--words", type=int, default=10, help="of the longest text, in sentences of 10")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(measure(options.model or write_minilm(Path(folder)), options))
+
+
+if __name__ == "__main__":
+    main()
