@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,7 @@ def _go_on(folder: SweepFolder, wanted: Wanted, *, as_json: bool, quiet: bool) -
     except KeyboardInterrupt:  # before the first reading, or after the last
         is_whole = False
     if not is_whole:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends now, and a further one must not change its code
         tell(f"tokenmill: stopped; what was measured is kept. Go on with: {way}")
         sys.exit(INTERRUPTED)
     report = _show(folder, wanted, as_json=as_json)
