@@ -1,7 +1,6 @@
-"""What validators cost: processor time an item for each kind, and near-duplicates in a whole data set.
+"""What validators cost: processor time an item for each kind.
 
     python benchmarks/validators.py
-    python benchmarks/validators.py --texts 100000
 
 Instructions are made of 40 verbs, turns, marks and places, so that many are alike, as those of a data set are. It also
 says on how many pairs of tests/validate/held_out.py the rules for directions, landmarks and clock positions say what a
@@ -19,7 +18,7 @@ from random import Random
 # In place of this folder, as the names of tests aren't packages beside it.
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
 
-from tokenmill.validate import Item, kinds, repeats, validator  # noqa: E402
+from tokenmill.validate import Item, kinds, validator  # noqa: E402
 from validate.held_out import HELD_OUT  # type: ignore[import-not-found] # noqa: E402
 from validate.test_hostile import OPTIONS  # type: ignore[import-not-found] # noqa: E402
 from validate.vectors import embed  # type: ignore[import-not-found] # noqa: E402
@@ -54,7 +53,7 @@ def instruction(draw: Random) -> str:
 
 def cost(kind: str, items: list[Item]) -> float:
     """Processor seconds an item, the least of three; what is loaded once isn't counted."""
-    made = validator(kind, OPTIONS.get(kind, {}), embed=embed, is_asked=True)
+    made = validator(kind, OPTIONS.get(kind, {}), embed=embed)
     made.check(items[:10])
     seconds = []
     for _ in range(3):
@@ -79,8 +78,7 @@ def held_out() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--texts", type=int, default=20_000, help="texts of the data set whose repeats are looked for")
-    chosen = parser.parse_args()
+    parser.parse_args()
     draw = Random(7)
     items = [
         Item(
@@ -89,19 +87,11 @@ def main() -> None:
             role="positive",
             others=(instruction(draw),),
             scores={"embedding": 0.8, "direction": 0.5, "landmark": None, "combined": 0.6},
-            fields={"judge": "SCORE: 8"},
         )
         for _ in range(1000)
     ]
     for kind in kinds():
         print(f"{kind:16}{cost(kind, items) * 1e6:8.1f} us an item")
-    texts = [instruction(draw) for _ in range(chosen.texts)]
-    start = time.process_time()
-    found = repeats(texts, 0.85)
-    taken = time.process_time() - start
-    print(
-        f"{'repeats':16}{taken:8.1f} s for {len(texts)} texts, {sum(one is not None for one in found)} repeat another"
-    )
     held_out()
 
 

@@ -65,7 +65,6 @@ def test_toml_and_python_say_the_same() -> None:
         ('[[stage.check]]\nuse = "lenght"', "there is no kind 'lenght'; did you mean 'length'?"),
         ('[[stage.check]]\nuse = "near_duplicate"\noptions = { threshold = 3.0 }', "3.0: Expected `float` <= 1"),
         ('[[stage.check]]\nuse = "rule"\noptions = { rules = { say = "length > 1" } }', "the score 'length', which no"),
-        ('[[stage.check]]\nuse = "judge"\noptions = { criterion = "x" }', "let a stage judge instead"),
         ('[[stage.check]]\nuse = "length"\nroles = ["yes"]', "check 'length', roles: no item has role 'yes'"),
     ],
 )  # fmt: skip

@@ -13,7 +13,6 @@ from validate.vectors import embed
 OPTIONS: dict[str, dict[str, object]] = {
     "function": {"function": "builtins:bool"},
     "json_schema": {"schema": {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}},
-    "judge": {"criterion": "Is it good?"},
     "language": {"language": "en"},
     "regex": {"pattern": "^(a+)+$"},
     "rule": {"profile": "standard"},
@@ -48,8 +47,8 @@ TEN_MEGABYTES = "Turn left at the red church, then don't turn right at 3 o'clock
 
 def check(kind: str, text: str, reference: str) -> Score:
     """The score of a text, and of the same as its reference."""
-    made = validator(kind, OPTIONS.get(kind, {}), embed=embed, is_asked=True)
-    item = Item(text=text, reference=reference, role="positive", others=(text[:1000],), fields={"judge": text})
+    made = validator(kind, OPTIONS.get(kind, {}), embed=embed)
+    item = Item(text=text, reference=reference, role="positive", others=(text[:1000],))
     (score,) = made.check([item])
     return score
 

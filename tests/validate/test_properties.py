@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenmill.validate import Item, kinds, repeats, validator
+from tokenmill.validate import Item, kinds, validator
 from tokenmill.validate.registry import kind_of
-from tokenmill.validate.shingles import jaccard, shingles
 from validate.test_hostile import OPTIONS
 from validate.vectors import embed
 
@@ -26,7 +25,7 @@ SCORES = st.dictionaries(
 )
 ITEMS = st.builds(
     lambda text, reference, role, others, scores: Item(
-        text=text, reference=reference, role=role, others=tuple(others), scores=scores, fields={"judge": text}
+        text=text, reference=reference, role=role, others=tuple(others), scores=scores
     ),
     TEXTS,
     TEXTS,
@@ -36,7 +35,7 @@ ITEMS = st.builds(
 )
 #: Kinds that compare a text with its reference, and don't care which is which.
 SYMMETRIC = ("clock", "direction", "embedding", "landmark", "duplicate", "near_duplicate")
-MADE = {kind: validator(kind, OPTIONS.get(kind, {}), embed=embed, is_asked=True) for kind in kinds()}
+MADE = {kind: validator(kind, OPTIONS.get(kind, {}), embed=embed) for kind in kinds()}
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -85,18 +84,6 @@ def test_a_text_agrees_with_itself(kind: str, text: str) -> None:
     assert score.value is None or score.value == pytest.approx(1 if kind != "landmark" else score.value)
     if kind == "landmark" and score.value is not None:
         assert score.value == 1
-
-
-@settings(deadline=None, max_examples=150)
-@given(texts=st.lists(SENTENCES, max_size=12), threshold=st.floats(0.05, 1))
-def test_the_index_finds_what_looking_at_all_pairs_finds(texts: list[str], threshold: float) -> None:
-    """No repeat is missed by looking only where the rarest runs of a text lead."""
-    sets = [shingles(text) for text in texts]
-    wanted: list[int | None] = []
-    for row in range(len(texts)):
-        earlier = (other for other in range(row) if wanted[other] is None)
-        wanted.append(next((other for other in earlier if jaccard(sets[other], sets[row]) >= threshold), None))
-    assert repeats(texts, threshold) == wanted
 
 
 @given(values=st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["embedding", "direction", "landmark"])), min_size=1))

@@ -2,11 +2,10 @@
 
 A validator is made by its kind and options, which are data, and judges items in batches. The score of an item depends
 on that item alone and never on what else is in the batch, so it doesn't matter when a text is judged, nor beside which.
-Nothing here asks a model: vectors come through a seam, and the verdict of a judge is a text that somebody else fetched.
+Nothing here asks a model: vectors come through a seam, and a stage of a recipe asks where a language model judges.
 """
 
 from tokenmill.validate.registry import kinds, validator
 from tokenmill.validate.score import Embed, Item, Score, Validator
-from tokenmill.validate.shingles import repeats
 
-__all__ = ["Embed", "Item", "Score", "Validator", "kinds", "repeats", "validator"]
+__all__ = ["Embed", "Item", "Score", "Validator", "kinds", "validator"]

@@ -30,11 +30,9 @@ class Kind(Struct, Generic[OptionsT], frozen=True):
 
     `scale`: the least and the greatest value, None if there is no greatest; a threshold outside is a mistake.
     `embeds`: `build` takes a third argument, the function that turns texts into vectors, None where none is named.
-    `asks`: it makes a prompt for a model, and only judges what that answered.
     """
 
     options: type[OptionsT]
     build: Callable[..., Validator]
     scale: tuple[float, float] | None = None
     embeds: bool = False
-    asks: bool = False

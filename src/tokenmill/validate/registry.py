@@ -23,7 +23,6 @@ _MODULES = {
     "embedding": "embedding",
     "function": "function",
     "json_schema": "json_schema",
-    "judge": "judge",
     "landmark": "landmark",
     "language": "language",
     "length": "length",
@@ -45,12 +44,10 @@ def validator(
     *,
     name: str = "",
     embed: Embed | None = None,
-    is_asked: bool = False,
 ) -> Validator:
     """The validator of a kind, called `name`, else as its kind is.
 
     `embed` turns texts into vectors, for kinds that compare meanings; without it they can be made, but not asked.
-    `is_asked`: whoever makes a judge asks the model too.
 
     Raises:
         InputFaults: the kind or options are wrong; all faults together.
@@ -62,8 +59,6 @@ def validator(
     found = kind_of(kind)
     given = options or {}
     faults = _faults(found, given)
-    if found.asks and not is_asked:
-        faults.append(f"{kind!r} only reads what a model answered, and nobody asks one here; let a stage judge instead")
     if faults:
         raise InputFaults(called, faults)
     made = msgspec.convert(given, found.options)
