@@ -252,6 +252,7 @@ def main() -> None:
     print("-- medians")
     for name in bench.readings:
         seconds, cpu, peak = (bench.of(name, what) for what in ("seconds", "cpu", "peak"))
+        seconds = seconds or bench.of(name, "whole")
         figures = [f"{seconds:.3f} s" if seconds is not None else "n/a", f"CPU {cpu:.3f} s" if cpu else ""]
         figures.append(f"peak {peak / 1e6:.1f} MB" if peak else "")
         print(f"  {name}: {', '.join(filter(None, figures))}")
