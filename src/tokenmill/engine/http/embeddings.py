@@ -19,19 +19,15 @@ from msgspec.structs import replace
 
 from tokenmill.cluster import EngineOptions, Node
 from tokenmill.engine.embedding import EmbedderFacts, EmbedderOptions, distinct, parts_of
-from tokenmill.engine.http.address import address_of
 from tokenmill.engine.http.apart import run_apart
 from tokenmill.engine.http.classify import fault_of_object
 from tokenmill.engine.http.client import Client
 from tokenmill.engine.http.clocks import Clocks, Deadline, clocks_from
-from tokenmill.engine.http.detect import detect, with_base
 from tokenmill.engine.http.dialect import Model
-from tokenmill.engine.http.engine import SLOTS, SURVEY_CONNECT
-from tokenmill.engine.http.key import find_key
+from tokenmill.engine.http.engine import SLOTS
 from tokenmill.engine.http.ollama import Ollama
-from tokenmill.engine.http.openai import OpenAI
-from tokenmill.engine.http.proxy import find_proxy
-from tokenmill.errors import EngineError, NodeUnreachable, UsageError
+from tokenmill.engine.http.site import SURVEY_CONNECT, Site, refused
+from tokenmill.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from tokenmill.engine.embedding import Vectors
@@ -81,19 +77,13 @@ class ServerEmbedder:
         environment: Mapping[str, str] = os.environ,
         patience: Patience | None = None,
     ) -> None:
-        self._node = node
-        self._options = EngineOptions(model=options.model)
         self._slots, self._batch = options.slots or SLOTS, options.batch or BATCH
         for name, value in (("slots", options.slots), ("batch", options.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"node {node.name!r}: {name} is {value}; give at least 1")
         self._clocks = clocks_from(environment) if clocks is None else clocks
         self._patience = patience or Patience()
-        self._address = self._base = address_of(node, environment)
-        self._key = find_key(node, self._address, environment)
-        self._proxy = find_proxy(node, self._address, self._key, environment)
-        self._place = f"node {node.name!r} at {self._address.origin}"
-        self._dialect: Ollama | OpenAI | None = None
+        self._site = Site(node, EngineOptions(model=options.model), environment)
         self._client: Client | None = None
         self._model: Model | None = None
         self._dimensions: int | None = None
@@ -103,7 +93,7 @@ class ServerEmbedder:
         clocks = replace(self._clocks, connect=min(self._clocks.connect, SURVEY_CONNECT))
 
         async def ask() -> Model:
-            return await self._found(clocks)
+            return await self._site.find(clocks)
 
         return self._facts(run_apart(ask))
 
@@ -115,15 +105,15 @@ class ServerEmbedder:
             UsageError: it has no such model, or that makes no vectors.
         """
         if self._client is None:
-            self._model = await self._found(self._clocks)
-            self._client = Client(self._place, self._base, self._key, self._clocks, proxy=self._proxy)
+            self._model = await self._site.find(self._clocks)
+            self._client = self._site.client(self._clocks)
             self._turns = asyncio.Semaphore(self._slots)
             try:
                 self._dimensions = (await self._ask([PROBE])).shape[1]
             except BaseException as error:
                 await self.close()
                 if isinstance(error, EngineError):
-                    raise _refused(error) from None
+                    raise refused(error) from None
                 raise
         assert self._model is not None
         return self._facts(self._model)
@@ -144,31 +134,6 @@ class ServerEmbedder:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
-
-    # -- the node ------------------------------------------------------------------------------------------------
-
-    async def _found(self, clocks: Clocks) -> Model:
-        """The model as the node has it now; learns the API first where the node's kind leaves it open."""
-        try:
-            if self._dialect is None:
-                self._dialect = await self._speak(clocks)
-            client = Client(self._place, self._base, self._key, clocks, proxy=self._proxy)
-            try:
-                return await self._dialect.find(client)
-            finally:
-                await client.close()
-        except EngineError as error:
-            refusal = _refused(error)
-        raise refusal from None
-
-    async def _speak(self, clocks: Clocks) -> Ollama | OpenAI:
-        kind = self._node.engine
-        if kind not in ("ollama", "openai"):
-            kind = await detect(self._place, self._address, self._key, clocks, self._proxy)
-        if kind == "ollama":
-            return Ollama(self._node, self._options)
-        self._base = with_base(self._address)
-        return OpenAI(self._node, self._options, self._address.origin)
 
     def _facts(self, model: Model) -> EmbedderFacts:
         return EmbedderFacts(model=model.name, digest=model.digest, dimensions=self._dimensions, longest=model.context)
@@ -193,8 +158,8 @@ class ServerEmbedder:
         """The vectors of one batch, checked."""
         client, model = self._client, self._model
         if client is None or model is None:
-            raise EngineError("crash", f"{self._place}: it isn't open")
-        is_native = isinstance(self._dialect, Ollama)
+            raise EngineError("crash", f"{self._site.place}: it isn't open")
+        is_native = isinstance(self._site.dialect, Ollama)
         asked: dict[str, object] = {"model": model.name, "input": texts}
         asked |= {"truncate": False} if is_native else {"encoding_format": "float"}
         try:
@@ -266,8 +231,3 @@ def _decoded(content: bytes, kind: type[_Body]) -> _Body:
     if said.get("error"):
         raise fault_of_object(said["error"])
     raise EngineError("transient", f"the answer holds no vectors as its API has them ({why})")
-
-
-def _refused(error: EngineError) -> UsageError:
-    """Why a node can't be used: for now, or with these settings."""
-    return NodeUnreachable(error.message) if error.kind in (*PASSING, "crash") else UsageError(error.message)

@@ -15,28 +15,21 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
-from tokenmill.engine.http.address import Address, address_of
 from tokenmill.engine.http.apart import run_apart
 from tokenmill.engine.http.canary import PATIENCE, Trial, is_beyond, judge, length_of_trial, trial_of
 from tokenmill.engine.http.client import Client
 from tokenmill.engine.http.clocks import Clocks, Deadline, clocks_from
-from tokenmill.engine.http.detect import detect, with_base
 from tokenmill.engine.http.dialect import Dialect, Model
-from tokenmill.engine.http.key import Key, find_key
-from tokenmill.engine.http.ollama import Ollama
-from tokenmill.engine.http.openai import OpenAI
 from tokenmill.engine.http.prompt import estimate
-from tokenmill.engine.http.proxy import find_proxy
 from tokenmill.engine.http.reading import Reader
-from tokenmill.errors import EngineError, NodeUnreachable, UsageError
+from tokenmill.engine.http.site import SURVEY_CONNECT, Site, refused
+from tokenmill.errors import EngineError, UsageError
 from tokenmill.request import Chunk, Completion, RateSeen, Request, Sampling
 
 #: Requests at the same time, where nobody says: what a small server takes without queueing for long.
 SLOTS = 4
 #: Characters and pieces of an answer from which on it is not listened to any more; no model writes that much.
 MOST_TEXT, MOST_PIECES = 8 << 20, 1 << 19
-#: Longest wait for a connection while a run is prepared, in seconds.
-SURVEY_CONNECT = 5.0
 NOT_SENT = (
     "not sent: the node was seen to cut a long prompt to {} tokens, and this one has more than twice as many words"
 )
@@ -55,18 +48,12 @@ class ServerEngine:
         clocks: Clocks | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._node = node
         self._options = options
         self._slots = options.slots if options.slots is not None else SLOTS
         if self._slots < 1:
             raise UsageError(f"node {node.name!r}: slots is {self._slots}; give at least 1")
         self._clocks = clocks_from(environment) if clocks is None else clocks
-        self._address: Address = address_of(node, environment)
-        self._key: Key | None = find_key(node, self._address, environment)
-        self._proxy = find_proxy(node, self._address, self._key, environment)
-        self._place = f"node {node.name!r} at {self._address.origin}"
-        self._dialect: Dialect | None = None
-        self._base = self._address
+        self._site = Site(node, options, environment)
         self._client: Client | None = None
         self._model: Model | None = None
         self._probe = replace(PROBE, raw=options.raw)
@@ -78,7 +65,7 @@ class ServerEngine:
         clocks = replace(self._clocks, connect=min(self._clocks.connect, SURVEY_CONNECT))
 
         async def ask() -> Model:
-            return await self._found(clocks)
+            return await self._site.find(clocks)
 
         return self._facts(run_apart(ask))
 
@@ -93,15 +80,16 @@ class ServerEngine:
             UsageError: it can't serve this run.
         """
         if self._client is None:
-            model = await self._found(self._clocks)
-            assert self._dialect is not None
-            client = Client(self._place, self._base, self._key, self._clocks, proxy=self._proxy)
+            model = await self._site.find(self._clocks)
+            dialect = self._site.dialect
+            assert dialect is not None, "it was found by its API"
+            client = self._site.client(self._clocks)
             try:
-                model = await self._dialect.load(client, model, self._clocks.first_token)
+                model = await dialect.load(client, model, self._clocks.first_token)
             except BaseException as error:
                 await client.close()
                 if isinstance(error, EngineError):
-                    raise _refused(error) from None
+                    raise refused(error) from None
                 raise
             self._client, self._model, self._answered = client, model, False
             if self._trial is None:
@@ -118,7 +106,7 @@ class ServerEngine:
             async for part in parts:
                 came = came or isinstance(part, Chunk) or part.usage.output_tokens > 0
         if not came:
-            raise EngineError("transient", f"{self._place}: it answers, but no token came")
+            raise EngineError("transient", f"{self._site.place}: it answers, but no token came")
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk | Completion, None]:
         client, model, dialect = self._ready()
@@ -161,29 +149,6 @@ class ServerEngine:
 
     # -- the node ------------------------------------------------------------------------------------------------
 
-    async def _found(self, clocks: Clocks) -> Model:
-        """The model as the node has it now; learns the API first where the node's kind leaves it open."""
-        try:
-            if self._dialect is None:
-                self._dialect = await self._speak(clocks)
-            client = Client(self._place, self._base, self._key, clocks, proxy=self._proxy)
-            try:
-                return await self._dialect.find(client)
-            finally:
-                await client.close()
-        except EngineError as error:
-            refusal = _refused(error)
-        raise refusal from None
-
-    async def _speak(self, clocks: Clocks) -> Dialect:
-        kind = self._node.engine
-        if kind not in ("ollama", "openai"):
-            kind = await detect(self._place, self._address, self._key, clocks, self._proxy)
-        if kind == "ollama":
-            return Ollama(self._node, self._options)
-        self._base = with_base(self._address)
-        return OpenAI(self._node, self._options, self._address.origin)
-
     async def _recognise(self) -> None:
         """Fails a node that has another model under the same name by now."""
         client, model, dialect = self._ready()
@@ -198,7 +163,7 @@ class ServerEngine:
     async def _tried(self) -> Trial:
         """What comes of a trial prompt as long as the longest that waits, if one is needed."""
         client, model, dialect = self._ready()
-        is_hosted = self._address.is_secure and self._key is not None
+        is_hosted = self._site.address.is_secure and self._site.key is not None
         length = length_of_trial(self._options, model.context, is_hosted=is_hosted)
         if not length:
             return Trial()
@@ -222,19 +187,19 @@ class ServerEngine:
                 return Trial()  # it says so, as it will of rows
             if error.kind != "cut":
                 why = client.clean(error.message)
-                return Trial(caution=f"whether {self._place} reads long prompts whole couldn't be checked ({why})")
-        return judge(self._place, length, reader.read)
+                return Trial(caution=f"whether {self._site.place} reads long prompts whole couldn't be checked ({why})")
+        return judge(self._site.place, length, reader.read)
 
     def _facts(self, model: Model) -> EngineFacts:
-        address = self._address
+        address = self._site.address
         return EngineFacts(
             model=model.name,
             digest=model.digest,
             slots=self._slots,
             context=model.context,
             memory=model.memory,
-            host=self._node.host or address.host,
-            device=self._node.device or f"{address.host}:{address.port}",
+            host=self._site.node.host or address.host,
+            device=self._site.node.device or f"{address.host}:{address.port}",
             counts_exactly=False,
             version=model.version,
             placement=model.placement,
@@ -244,9 +209,9 @@ class ServerEngine:
     # -- an answer -----------------------------------------------------------------------------------------------
 
     def _ready(self) -> tuple[Client, Model, Dialect]:
-        if self._client is None or self._model is None or self._dialect is None:
-            raise EngineError("crash", f"{self._place}: it isn't open")
-        return self._client, self._model, self._dialect
+        if self._client is None or self._model is None or self._site.dialect is None:
+            raise EngineError("crash", f"{self._site.place}: it isn't open")
+        return self._client, self._model, self._site.dialect
 
     def _texts(self, client: Client, reader: Reader, data: bytes) -> list[str]:
         try:
@@ -272,9 +237,3 @@ class ServerEngine:
 
 def flagged(end: Completion, name: str) -> Completion:
     return replace(end, flags=(*end.flags, name))
-
-
-def _refused(error: EngineError) -> UsageError:
-    """Why a node can't be used: for now, or with these settings."""
-    lasting = error.kind in ("misconfigured", "refused", "too_long", "filtered")
-    return UsageError(error.message) if lasting else NodeUnreachable(error.message)
