@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONSTRAINTS = .ci/constraints.txt
 RAY = .cache/ray-venv
+# Most tests wait for processes of their own, so two files at a time take little more than half of the time of one.
+JOBS ?= 2
 DEMO = build/demo
 
 .PHONY: demo test test-ray lint check fix bench bench-long clean
@@ -14,7 +16,7 @@ demo: $(VENV)/.local
 	$(BIN)/tokenmill run sentences --model demo -o $(DEMO)/answers.jsonl --runs-dir $(DEMO)/runs
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 # Ray brings half a gigabyte and versions of its own, so it gets an environment of its own. It also remembers a cluster for
 # as long as the process lives, so each file gets a process; 5 says that a file has no tests that need it.

@@ -13,15 +13,14 @@ WAYS = {
     "dealt": ("--on", "processes:2", "--strategy", "static"),
     "torchrun": ("--on", "torchrun:2"),
     "torchrun dealt": ("--on", "torchrun:2", "--strategy", "static"),
-    "divided": ("--on", "processes:1", "--tp", "2"),
-    "torchrun divided": ("--on", "torchrun:1", "--tp", "2"),
 }
+DIVIDED = (("--on", "processes:1", "--tp", "2"), ("--on", "torchrun:1", "--tp", "2"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_llama(tmp_path: Path, llama: Path, alone: bytes, way: str) -> None:
-    """Pulled or dealt, in processes or under torchrun, whole or divided: the same file, byte for byte."""
+    """Pulled or dealt, in processes or under torchrun: the same file, byte for byte."""
     act = Act(tmp_path, llama)
 
     code, said = act.play(act.run(*WAYS[way]))
@@ -32,9 +31,15 @@ def test_llama(tmp_path: Path, llama: Path, alone: bytes, way: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_divided_llama(tmp_path: Path, llama: Path) -> None:
+    """Two ranks that hold half of it each, started by us or by torchrun: the same file too."""
+    assert len(answers(tmp_path, llama, *DIVIDED, limit=12, tokens=TOKENS)) == 1
+
+
+@pytest.mark.slow
 def test_gpt2(tmp_path: Path, gpt2: Path) -> None:
     """The same for GPT-2, on two processes and on one of two ranks."""
-    assert len(answers(tmp_path, gpt2, ("--on", "processes:2"), ("--on", "processes:1", "--tp", "2"))) == 1
+    assert len(answers(tmp_path, gpt2, WAYS["processes"], DIVIDED[0], limit=12, tokens=TOKENS)) == 1
 
 
 @pytest.mark.slow
@@ -43,18 +48,15 @@ def test_gpt2_of_124m(tmp_path: Path) -> None:
     sizes = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
     model = build_model(tmp_path / "model", "gpt2", **sizes)
 
-    given = answers(tmp_path, model, ("--on", "processes:2"), ("--on", "torchrun:1", "--tp", "2"), limit=8)
-
-    assert len(given) == 1
+    assert len(answers(tmp_path, model, WAYS["processes"], DIVIDED[1], limit=6, tokens=8)) == 1
 
 
-def answers(folder: Path, model: Path, *ways: tuple[str, ...], limit: int | None = None) -> set[bytes]:
+def answers(folder: Path, model: Path, *ways: tuple[str, ...], limit: int, tokens: int) -> set[bytes]:
     """The different files that one process and all these ways give."""
     given = set()
     for number, way in enumerate(((), *ways)):
         act = Act(folder / str(number), model)
-        more = () if limit is None else ("--limit", str(limit))
-        code, said = act.play(act.run(*way, *more, tokens=TOKENS if limit is None else 12))
+        code, said = act.play(act.run(*way, "--limit", str(limit), tokens=tokens))
         assert code == 0, said
         given.add(act.output.read_bytes())
     return given

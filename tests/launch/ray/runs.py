@@ -97,7 +97,7 @@ class Run:
 
     def reach(self, answers: int) -> None:
         """Waits until there are so many."""
-        until(lambda: self._alive() and self.answered() >= answers, f"answer {answers}")
+        until(lambda: self.is_going() and self.answered() >= answers, f"answer {answers}")
 
     def finish(self) -> str:
         """Waits for its end; its words."""
@@ -108,8 +108,16 @@ class Run:
         """Every row is answered exactly once, and the file says so too."""
         assert self.process.returncode == 0, self.words
         assert self.ask("SELECT count(*), count(DISTINCT row) FROM answer") == [(self.rows, self.rows)]
-        assert self.ask("SELECT row FROM attempt WHERE outcome = 'answered' GROUP BY row HAVING count(*) > 1") == []
+        self.check_once()
         assert len(self.output.read_text(encoding="utf-8").splitlines()) == self.rows
+
+    def check_once(self) -> None:
+        """No row was answered twice."""
+        assert self.ask("SELECT row FROM attempt WHERE outcome = 'answered' GROUP BY row HAVING count(*) > 1") == []
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does: what is in flight is finished, the rest is left."""
+        self.process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """The driver alone, so that nothing of it can clean up."""
@@ -122,7 +130,8 @@ class Run:
             self.process.wait()
         self._words.close()
 
-    def _alive(self) -> bool:
+    def is_going(self) -> bool:
+        """True; fails with the run's words where it has ended."""
         assert self.process.poll() is None, self.words
         return True
 
