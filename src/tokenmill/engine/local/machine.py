@@ -11,7 +11,6 @@ import os
 import socket
 from pathlib import Path
 
-import psutil
 from msgspec import Struct
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -45,6 +44,8 @@ def usable_cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
 def physical_cores(cpus: Path = _CPUS) -> list[list[int]]:
     """The physical cores this process may run on, each with those of its logical processors that it may use."""
     if not hasattr(os, "sched_getaffinity"):
+        import psutil  # here, as runs without a local model do without it
+
         return [[number] for number in range(int(psutil.cpu_count(logical=False) or 1))]
     cores: dict[str, list[int]] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
@@ -54,6 +55,8 @@ def physical_cores(cpus: Path = _CPUS) -> list[list[int]]:
 
 def usable_memory(cgroup: Path = _CGROUP) -> int:
     """Bytes that can be taken without swapping, no more than the memory limit leaves."""
+    import psutil
+
     available = int(psutil.virtual_memory().available)
     with contextlib.suppress(OSError, ValueError):  # no such file, or the word "max"
         limit = int((cgroup / "memory.max").read_text())
