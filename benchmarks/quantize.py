@@ -57,6 +57,8 @@ FIXED, EACH, SHARE, TIME = 8_000_000, 2 << 20, 0.10, 1.05
 HUGE = "1x131072x8192"
 #: Rounds of what takes half a minute each on other tools.
 SLOW = 3
+#: Further rounds of two ways that take seconds and are near each other, as a neighbour may slow down any of them.
+MORE = 4
 
 
 @dataclass
@@ -154,7 +156,7 @@ def peers(bench: Bench, given: argparse.Namespace) -> None:
 
 
 def threads(bench: Bench, given: argparse.Namespace) -> None:
-    """The kernels alone, from memory into memory, and the whole work of Q4_K, with one thread and with two."""
+    """The kernels alone, from memory into a buffer, and the whole work of Q4_K, with one thread and with two."""
     del given
     small = "100M"
     types = ("q8_0", "q4_0", "w4a16", "q4_k", "q6_k")
@@ -170,7 +172,7 @@ def threads(bench: Bench, given: argparse.Namespace) -> None:
     gain = bench.ratio("kernels q4_k 1", "kernels q4_k 2")
     bench.judge("q4_k, speedup of the kernels with 2 threads", gain, SPEEDUP, at_least=True)
     write_model(size_of(bench.size), "q4_k", bench.files)
-    bench.play({f"alone q4_k {count}": bench.own(STREAM, "q4_k", count) for count in (1, 2)})
+    bench.play({f"alone q4_k {count}": bench.own(STREAM, "q4_k", count) for count in (1, 2)}, bench.rounds + MORE)
     gain = bench.ratio("alone q4_k 1", "alone q4_k 2")
     bench.judge("q4_k, speedup with 2 threads, the whole work", gain, SPEEDUP, at_least=True)
     for to in types:
