@@ -156,9 +156,9 @@ def _timed(threads: int, count: int, make: Callable[[], Callable[[int], None]]) 
 
 
 def _kernels(plan: Plan, threads: int) -> Reading:
-    """Every chunk encoded from memory into the thread's own buffer, as streaming does it; the mean of two seconds of passes.
+    """Every chunk encoded from memory into the thread's own buffer, as streaming does it.
 
-    One pass may take less than a tenth of a second, which a neighbour on the machine easily doubles.
+    The mean of two seconds of passes: one may take less than a tenth of a second, which a neighbour easily doubles.
     """
     from tokenmill.quant.files import Files
 
