@@ -16,6 +16,10 @@ from pathlib import Path
 
 import psutil
 
+from tokenmill.footprint import ProcessUse
+from tokenmill.record.store import Record
+from tokenmill.resources.roster import DRIVER
+
 PATIENCE = 240.0
 ROWS = 60
 TOKENS = 60
@@ -121,6 +125,13 @@ class Act:
         path = self.folder / "runs" / "x" / "record.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as record:
             return Counter(state for (state,) in record.execute("SELECT coalesce(outcome, 'open') FROM attempt"))
+
+    def took(self) -> dict[str, ProcessUse]:
+        """What each process of the run took in its last session, by name; but for the driver."""
+        record = Record(self.folder / "runs" / "x" / "record.db")
+        with closing(record):
+            last = max(record.footprints().items())[1]
+        return {each.name: each for each in last.processes if each.name != DRIVER}
 
     def is_whole(self) -> bool:
         """Each row once, each with an answer: none lost, none repeated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,10 @@ REFUSED = {
         ("--together no uses one", "leave one of them out"),
     ),
     "strategy": (("--on", "processes:1", "--strategy", "quick"), ("unknown strategy 'quick'",)),
+    "divider": (("--on", "processes:1", "--tp-engine", "deepspeed"), ("give --tp 2 or more", "--tp-engine native")),
+    "divider alone": (("--tp-engine", "deepspeed"), ("give --tp 2 or more",)),
+    "force alone": (("--force",), ("--force is for workers that a launcher starts", "add --on KIND:WORKERS")),
+    "nowhere": (("--on", "none", "--tp", "2"), ("--on none starts no workers, so --tp", "leave one of them out")),
     "odd": (("--on", "empty=flag"), ("--odd empty=flag", "--on says where")),
 }
 
@@ -50,12 +55,33 @@ def test_what_cant_be_launched(desk: Desk, case: str) -> None:
     check(desk, ended.code, ended.err, parts)
 
 
+@pytest.mark.parametrize("kind", ["processes", "torchrun"])
+def test_a_model_that_deepspeed_cant_divide(desk: Desk, gpt2: Path, kind: str) -> None:
+    """`run --on` refuses it as `launch` does, whether or not DeepSpeed is there: with the reason, and what can."""
+    words = ("--on", f"{kind}:1", "--tp", "2", "--tp-engine", "deepspeed", "--force")
+
+    ended = desk.call("run", "ok.txt", "--model", str(gpt2), *words, "-o", "out.jsonl")
+
+    check(desk, ended.code, ended.err, ("gpt2: DeepSpeed's AutoTP doesn't support it", "use --tp-engine native"))
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is in this environment")
+@pytest.mark.parametrize("kind", ["processes", "torchrun"])
+def test_a_divider_that_isnt_installed(desk: Desk, llama: Path, kind: str) -> None:
+    """Ranks of this machine would not find it either, so none is started."""
+    words = ("--on", f"{kind}:1", "--tp", "2", "--tp-engine", "deepspeed", "--force")
+
+    ended = desk.call("run", "ok.txt", "--model", str(llama), *words, "-o", "out.jsonl")
+
+    check(desk, ended.code, ended.err, ("needs DeepSpeed, which isn't installed here", "use --tp-engine native"))
+
+
 LAUNCHED = {
     "nothing": (("processes",), ("nothing can't be launched", "write -- and then run")),
     "another command": (("torchrun", "--", "status", "last"), ("'status' can't be launched",)),
     "twice": (
         ("processes", "--workers", "1", "--", "run", "ok.txt", "--model", "model", "--on", "processes:1"),
-        ("--on, --tp and --force go before the --",),
+        ("--on, --tp, --tp-engine and --force go before the --",),
     ),
     "too many": (
         ("torchrun", "--workers", str(MANY), "--", "run", "ok.txt", "--model", "model"),

@@ -28,6 +28,7 @@ def test_llama(tmp_path: Path, llama: Path, alone: bytes, way: str) -> None:
     assert code == 0, said
     assert act.is_whole()
     assert act.output.read_bytes() == alone
+    check_took(act, ("rank 0", "rank 1", "torchrun") if "torchrun" in way else ("worker-0", "worker-1"))
 
 
 @pytest.mark.slow
@@ -58,5 +59,16 @@ def answers(folder: Path, model: Path, *ways: tuple[str, ...], limit: int, token
         act = Act(folder / str(number), model)
         code, said = act.play(act.run(*way, "--limit", str(limit), tokens=tokens))
         assert code == 0, said
+        assert all(each.peak_rss and each.cpu_seconds for each in act.took().values())
         given.add(act.output.read_bytes())
     return given
+
+
+def check_took(act: Act, names: tuple[str, ...]) -> None:
+    """Each process is named with its cores, and the kernel has said what it took, up to its end."""
+    took = sorted(act.took().items())
+
+    assert [name.partition(" on core")[0] for name, _ in took] == list(names)
+    for name, use in took:
+        assert use.peak_rss is not None, (name, use.peak_reason)
+        assert use.cpu_seconds, name

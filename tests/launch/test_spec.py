@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tokenmill.driver.options import Settings, as_data
 from tokenmill.errors import UsageError
-from tokenmill.launch.cores import divide
+from tokenmill.launch.cores import divide, place
 from tokenmill.launch.invitation import (
     FILE_VARIABLE,
     JOIN_VARIABLE,
@@ -31,6 +31,27 @@ def test_the_short_form() -> None:
 
     assert (on.kind, on.workers, on.options) == ("torchrun", 3, {"restarts": "5", "agents": "0"})
     assert str(on) == "torchrun:3,agents=0,restarts=5"
+
+
+def test_what_isnt_the_default_is_said() -> None:
+    """So that a line about it can be typed again."""
+    on = On(kind="processes", workers=1, tp=2, tp_engine="deepspeed")
+
+    assert str(on) == "processes:1 --tp 2 --tp-engine deepspeed"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpu", "words"),
+    [
+        ([3], None, "core 3"),
+        ([0, 1, 2], None, "cores 0-2"),
+        ([8, 0, 1, 4], None, "cores 0-1, 4, 8"),
+        ([0, 1], "2", "GPU 2"),
+    ],
+)
+def test_where_a_rank_computes(cpus: list[int], gpu: str | None, words: str) -> None:
+    """Its cores in short, or the GPU that it has."""
+    assert place(cpus, gpu) == words
 
 
 def test_it_is_kept_with_the_settings() -> None:

@@ -134,6 +134,11 @@ NODE_OPTIONS = stacked(
         "See 'tokenmill launch'.",
     ),
     click.option("--tp", metavar="N", type=click.IntRange(1), help="Ranks that share one model, for each worker."),
+    click.option(
+        "--tp-engine",
+        type=click.Choice(["native", "deepspeed"]),
+        help="Who divides the model among the ranks of --tp; default native.",
+    ),
     click.option("--force", is_flag=True, default=None, help="With --on, more threads than cores are fine."),
 )
 
@@ -295,18 +300,25 @@ def _launched(chosen: dict[str, Any]) -> dict[str, Any]:
     context = click.get_current_context(silent=True)
     outer = context.find_object(On) if context is not None else None
     text, tp, force = chosen.get("on"), chosen.get("tp"), chosen.get("force")
+    divider = chosen.get("tp_engine")
+    more = {"--tp": tp, "--tp-engine": divider, "--force": force}
     if outer is not None:
-        if text is not None or tp is not None or force is not None:
-            raise UsageError("--on, --tp and --force go before the -- of 'tokenmill launch', once")
+        if text is not None or any(each is not None for each in more.values()):
+            raise UsageError("--on, --tp, --tp-engine and --force go before the -- of 'tokenmill launch', once")
         return {"on": outer}
     if text == "none":
+        for name, each in more.items():
+            if each is not None:
+                raise UsageError(f"--on none starts no workers, so {name} has no meaning; leave one of them out")
         return {"on": None}
-    if text is None and tp is None:
+    if text is None and tp is None and divider is None:
+        if force is not None:
+            raise UsageError("--force is for workers that a launcher starts; add --on KIND:WORKERS, or leave it out")
         return {}
     if text is not None and "=" in text.partition(":")[0]:
         raise UsageError(f"--on {text}: what becomes of odd answers is said by --odd {text}; --on says where to run")
     on = parse_on(text) if text is not None else On(kind="processes", workers=1)
-    return {"on": checked(replace(on, tp=tp or on.tp, force=bool(force)))}
+    return {"on": checked(replace(on, tp=tp or on.tp, tp_engine=divider or on.tp_engine, force=bool(force)))}
 
 
 def some_node(given: dict[str, Any], *, notice: bool) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from tokenmill.cluster import Node
 from tokenmill.driver.options import Settings, parse_node
 from tokenmill.driver.verdicts import Group, known_of, read_verdicts
+from tokenmill.engine.local.autotp import check_installed
+from tokenmill.engine.local.wire import DEEPSPEED
 from tokenmill.errors import UsageError
 from tokenmill.launch.crew import Crew
 from tokenmill.launch.launcher import Work
@@ -42,6 +44,13 @@ def crew_of(settings: Settings, folder: Path | None = None) -> Crew | None:
     crew = Crew(on, work)
     crew.launcher.check()
     return crew
+
+
+def check_divider(settings: Settings) -> None:
+    """Raises `UsageError` where ranks of this machine would divide the model by what isn't installed here."""
+    on = settings.on
+    if on is not None and on.tp_engine == DEEPSPEED and on.kind in ("processes", "torchrun"):
+        check_installed()
 
 
 def has_whole(settings: Settings) -> bool:

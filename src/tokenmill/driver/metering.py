@@ -37,7 +37,7 @@ class Metering:
         self._sampler.start(write)
 
     def finish(self) -> None:
-        """Once the engines are closed: their processes have ended, so the system has said what they took."""
+        """Once engines are closed and launched workers gone: the system has said what their processes took."""
         self._sampler.finish()
 
     def _fresh(self) -> Iterator[tuple[str, OwnProcess]]:
@@ -46,8 +46,7 @@ class Metering:
                 for process in station.engine.fresh_processes():
                     yield f"worker of {station.node.name}", process
         if self._crew is not None:
-            for process in self._crew.fresh_processes():
-                yield f"launched by {self._crew.on.kind}", process
+            yield from self._crew.fresh_processes()
 
 
 def is_here(node: Node) -> bool:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Protocol
 
@@ -297,7 +298,7 @@ async def _drive(
             on_start(driver, loop)
         try:
             metering = Metering(stations, clock, session, crew)
-            await _staffed(driver, crew, lambda driver: _open_writer(record, settings, driver, loop, metering))
+            await _staffed(driver, crew, lambda driver: _open_writer(record, settings, driver, loop, metering, crew))
         finally:
             if watching is not None:
                 watching.cancel()
@@ -335,6 +336,7 @@ def _open_writer(
     driver: Driver,
     loop: asyncio.AbstractEventLoop,
     metering: Metering,
+    crew: Crew | None,
 ) -> Writer:
     """The run's writer, which tells the driver through its loop; the first entry says that a session begins."""
     writer = Writer(
@@ -343,11 +345,18 @@ def _open_writer(
         on_written=_relay(loop, driver.on_written),
         on_committed=_relay(loop, driver.on_committed),
         on_error=lambda error: _call(loop, driver.on_storage_error, error),
-        before_close=metering.finish,
+        before_close=lambda: _finish(metering, crew, loop),
     )
     writer.put(("session", (metering.session, time.strftime("%Y-%m-%dT%H:%M:%S%z"), os.getpid())))
     metering.start(writer)
     return writer
+
+
+def _finish(metering: Metering, crew: Crew | None, loop: asyncio.AbstractEventLoop) -> None:
+    """In the thread that closes the writer. What may have gone wrong with the crew is said when it is stopped."""
+    if crew is not None:
+        futures.wait([asyncio.run_coroutine_threadsafe(crew.dismiss(), loop)])
+    metering.finish()
 
 
 async def _watch(watcher: Watcher, progress: Progress, clock: Clock) -> None:

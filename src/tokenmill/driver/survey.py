@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts, Node
-from tokenmill.driver.launching import crew_of, seats_of
+from tokenmill.driver.launching import check_divider, crew_of, seats_of
 from tokenmill.driver.node_file import nodes_of
 from tokenmill.driver.options import Options, Settings, make_engine, make_strategy
 from tokenmill.engine import Engine
@@ -56,6 +56,7 @@ def survey(options: Options, settings: Settings) -> Survey:
         for node, engine, facts in zip(nodes, engines, said, strict=True)
     )
     _check_one_model(found)
+    check_divider(settings)
     return Survey(found)
 
 

@@ -27,6 +27,20 @@ def divide(cores: Sequence[Sequence[int]], ranks: int) -> list[list[int]]:
     return [sorted(cpu for core in cores[first:last] for cpu in core) for first, last in itertools.pairwise(bounds)]
 
 
+def place(cpus: Sequence[int], gpu: str | None = None) -> str:
+    """Where a rank computes, in words: `core 3`, `cores 0-3, 8`, or `GPU 1`."""
+    if gpu is not None:
+        return f"GPU {gpu}"
+    spans: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if spans and cpu == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], cpu]
+        else:
+            spans.append([cpu])
+    listed = ", ".join("-".join(map(str, span)) for span in spans)
+    return f"core{'s' if len(cpus) > 1 else ''} {listed}"
+
+
 def pin(cpus: Sequence[int]) -> None:
     """Binds this process, and all threads it will have, where the system can do that."""
     if cpus and hasattr(os, "sched_setaffinity"):

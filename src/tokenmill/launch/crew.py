@@ -54,7 +54,7 @@ class Crew:
         """Opens the door and starts the launcher; a `TokenmillError` says why not, and then nothing is left behind."""
         self._note = note
         on = self.on
-        self._door = Door(self.seats, on.silence, note=note, lost=self._lost)
+        self._door = Door(self.seats, on.silence, note=note, lost=self._lost, leaving=self.launcher.part)
         try:
             invitation = await self._door.open(remote=self.launcher.remote, address=on.address, port=on.port)
             await self.launcher.start(invitation)
@@ -63,21 +63,25 @@ class Crew:
             raise
         self._keeping = asyncio.create_task(self._keep(), name=f"keeps {on.kind}")
 
-    async def stop(self) -> None:
-        """Has all workers leave and the launcher end everything; raises what went wrong in looking after it."""
-        keeping, self._keeping = self._keeping, None
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.wait({keeping})
+    async def dismiss(self) -> None:
+        """Has all workers leave and the launcher end everything; fine to call twice."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
         try:
             if self._door is not None:
                 await self._door.close()
         finally:
             await self.launcher.stop()
+
+    async def stop(self) -> None:
+        """The same for good; raises what went wrong in looking after the launcher."""
+        await self.dismiss()
+        keeping, self._keeping = self._keeping, None
         if keeping is not None and not keeping.cancelled() and (error := keeping.exception()) is not None:
             raise error
 
-    def fresh_processes(self) -> Iterable[OwnProcess]:
+    def fresh_processes(self) -> Iterable[tuple[str, OwnProcess]]:
         return self.launcher.fresh_processes()
 
     async def _keep(self) -> None:

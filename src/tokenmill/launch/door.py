@@ -59,6 +59,7 @@ LOOPBACK = "127.0.0.1"
 class Door:
     """The listener of one session; `note` is told of who was refused, `lost` of workers that went without leave.
 
+    `leaving` is told of each worker in the moment before it is told to leave.
     Seconds: `silence` for workers, `patience` for what strangers have to say.
     """
 
@@ -69,6 +70,7 @@ class Door:
         *,
         note: Callable[[str], None],
         lost: Callable[[Member], None],
+        leaving: Callable[[Member], None] = lambda _: None,
         patience: float = PATIENCE,
     ) -> None:
         self.seats = seats
@@ -77,6 +79,7 @@ class Door:
         self.token = secrets.token_hex(32)
         self.torch = torch_version()
         self.lost = lost
+        self.leaving = leaving
         self._note = note
         self._noted: set[str] = set()
         self._guests: set[Guest] = set()
@@ -161,6 +164,7 @@ class Guest(asyncio.Protocol):
         """Tells it to leave and waits for its end; one that doesn't go is cut off."""
         if not self._told and self.is_in:
             self._told = True
+            self._door.leaving(self.member)
             self.send(Leave())
         assert self._transport is not None
         if not self.is_in:

@@ -2,8 +2,8 @@
 
 Order of calls: `check` before anything is prepared or started, in any thread and without an event loop; then, on the
 driver's event loop, `start` once, `poll` again and again while the run goes on, `dismiss` for each worker that the door
-called lost, and `stop` in the end, however the run ends. Nothing here may block the loop for long: what a program says
-is waited for, files and commands that may hang go to a thread.
+called lost, `part` for each that it sends away, and `stop` in the end, however the run ends. Nothing here may block the
+loop for long: what a program says is waited for, files and commands that may hang go to a thread.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ class Launcher(Protocol):
         """The door called this worker lost, perhaps only for its silence: what may be left of it must end."""
         ...
 
+    def part(self, member: Member) -> None:
+        """The door tells this worker to leave in this moment, the last one in which what it took can be read."""
+        ...
+
     async def stop(self) -> None:
         """Ends everything that was started and waits until it is gone; fine to call twice, or before `start`.
 
@@ -84,8 +88,11 @@ class Launcher(Protocol):
         """
         ...
 
-    def fresh_processes(self) -> Iterable[OwnProcess]:
-        """Processes on this machine started since this was asked last, for the run's footprint; from any thread."""
+    def fresh_processes(self) -> Iterable[tuple[str, OwnProcess]]:
+        """Processes on this machine started since this was asked last, for the run's footprint; from any thread.
+
+        Each with a name that says which worker it is and where it computes.
+        """
         ...
 
 

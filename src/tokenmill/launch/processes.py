@@ -15,7 +15,7 @@ from tokenmill.engine.local.environment import worker_environment
 from tokenmill.engine.local.machine import physical_cores, usable_cores
 from tokenmill.errors import UsageError
 from tokenmill.footprint import OwnProcess
-from tokenmill.launch.cores import CORES_VARIABLE, divide
+from tokenmill.launch.cores import CORES_VARIABLE, divide, place
 from tokenmill.launch.gpus import visible_gpus
 from tokenmill.launch.hand import Hand, free_port, leave_all
 from tokenmill.launch.invitation import Invitation
@@ -45,7 +45,7 @@ class Processes:
         self._on = on
         self._work = work
         self._teams: list[Team] = []
-        self._fresh: list[Hand] = []
+        self._fresh: list[tuple[str, OwnProcess]] = []
 
     def check(self) -> None:
         on = self._on
@@ -93,16 +93,19 @@ class Processes:
                 team.joined = True
                 team.kill()
 
+    def part(self, member: Member) -> None:
+        """Our own children: the system says what they took once they have ended."""
+
     async def stop(self) -> None:
         await leave_all(hand for team in self._teams for hand in team.hands)
 
-    def fresh_processes(self) -> Iterator[OwnProcess]:
+    def fresh_processes(self) -> Iterator[tuple[str, OwnProcess]]:
         fresh, self._fresh = self._fresh, []
         yield from fresh
 
     def _begin(self, team: Team) -> None:
         team.begin()
-        self._fresh += team.hands
+        self._fresh += zip(team.titles, team.hands, strict=False)
 
 
 class Team:
@@ -136,6 +139,16 @@ class Team:
         except OSError as error:
             self.cause = f"no process can be started ({error})"
             self.kill()
+
+    @property
+    def titles(self) -> list[str]:
+        """What each of its ranks is called, with where it computes."""
+        ranks = [f", rank {rank}," if len(self._cores) > 1 else "" for rank in range(len(self._cores))]
+        gpus: Sequence[str | None] = self._gpus or [None] * len(ranks)
+        return [
+            f"{self.name}{rank} on {place(cores, gpu)}"
+            for rank, cores, gpu in zip(ranks, self._cores, gpus, strict=False)
+        ]
 
     def has_ended(self) -> bool:
         """Whether all of it is gone; where one rank is, the others have nothing left to do."""

@@ -59,7 +59,9 @@ class On(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """As it is written: kind, workers, and what isn't the default."""
         extra = "".join(f",{name}={value}" for name, value in sorted(self.options.items()))
-        return f"{self.kind}:{self.workers}{extra}" + (f" --tp {self.tp}" if self.tp > 1 else "")
+        divided = f" --tp {self.tp}" if self.tp > 1 else ""
+        divider = f" --tp-engine {self.tp_engine}" if self.tp_engine != "native" else ""
+        return f"{self.kind}:{self.workers}{extra}{divided}{divider}"
 
 
 def parse_on(text: str) -> On:

@@ -7,17 +7,21 @@ none. The driver hands out the work, so pulled and static distribution are the s
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+import psutil
+
 from tokenmill.engine.local.environment import worker_environment
 from tokenmill.engine.local.machine import usable_cores
 from tokenmill.errors import TokenmillError, UsageError
-from tokenmill.footprint import Ended, OwnProcess
-from tokenmill.launch.cores import SHARE_VARIABLE
+from tokenmill.footprint import OwnProcess
+from tokenmill.launch.cores import SHARE_VARIABLE, place
+from tokenmill.launch.glimpse import Glimpse
+from tokenmill.launch.gpus import visible_gpus
 from tokenmill.launch.hand import Hand
 from tokenmill.launch.handshake import torch_version
 from tokenmill.launch.invitation import Invitation
@@ -27,6 +31,7 @@ from tokenmill.launch.processes import check_share
 from tokenmill.launch.spec import On
 from tokenmill.launch.surroundings import LEASH_VARIABLE, TP_VARIABLE
 
+RANK = "tokenmill.launch.rank"
 AGENT = (sys.executable, "-P", "-m", "tokenmill.launch.leashed", "torch.distributed.run")
 #: Options by name: how often torchrun starts the ranks again, and how often we start torchrun again.
 OPTIONS = {"restarts": 3, "agents": 2}
@@ -38,15 +43,6 @@ class NoAgent(TokenmillError):
     """The system can't start torchrun."""
 
 
-class RankSeen:
-    """A rank that is no child of ours, so nobody tells us of its end."""
-
-    end: Ended | None = None
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-
 class Torchrun:
     """The launcher of kind `torchrun`."""
 
@@ -56,10 +52,13 @@ class Torchrun:
         self._on = on
         self._work = work
         self._agent: Hand | None = None
+        self._seen_agent: Glimpse | None = None
         self._left = 0
         self._environment: dict[str, str] = {}
         self._seen: set[int] = set()
-        self._fresh: list[OwnProcess] = []
+        self._ranks: dict[int, Glimpse] = {}  # those of the agent's last start, by process
+        self._fresh: list[tuple[str, OwnProcess]] = []
+        self._gpus: list[str] = []
         self._over = ""
 
     def check(self) -> None:
@@ -77,6 +76,7 @@ class Torchrun:
 
     async def start(self, invitation: Invitation) -> None:
         self._left = self._number("agents")
+        self._gpus = visible_gpus() if self._work.device == "cuda" else []
         said = {LEASH_VARIABLE: str(os.getpid()), SHARE_VARIABLE: "1", TP_VARIABLE: str(self._on.tp)}
         threads = self._work.threads or max(1, usable_cores() // self._on.ranks)
         self._environment = worker_environment(os.environ, threads) | said | invitation.environment()
@@ -87,7 +87,8 @@ class Torchrun:
     async def poll(self, present: Sequence[Member]) -> Standing:
         new = {member.pid for member in present} - self._seen
         self._seen |= new
-        self._fresh += map(RankSeen, new)
+        if new:
+            await self._count_ranks(present)
         agent = self._agent
         if agent is None or not agent.is_done or self._over:
             return Standing(over=self._over)
@@ -105,26 +106,65 @@ class Torchrun:
 
     def dismiss(self, member: Member) -> None:
         """Killed, unless it is gone: torchrun sees it and starts all ranks again."""
-        if member.pid in self._seen:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(member.pid, signal.SIGKILL)
+        if member.pid in self._ranks:
+            self._ranks[member.pid].kill()
+
+    def part(self, member: Member) -> None:
+        first = member.rank // self._on.tp * self._on.tp
+        for rank, glimpse in enumerate(self._ranks.values()):
+            if first <= rank < first + self._on.tp:
+                glimpse.part()
+        if self._seen_agent is not None:
+            self._seen_agent.part()
 
     async def stop(self) -> None:
         if self._agent is not None:
             agent = self._agent
             await agent.leave(grace=GRACE)
 
-    def fresh_processes(self) -> Iterator[OwnProcess]:
+    def fresh_processes(self) -> Iterator[tuple[str, OwnProcess]]:
         fresh, self._fresh = self._fresh, []
         yield from fresh
 
     def _begin(self) -> None:
         words = ["--standalone", f"--nproc_per_node={self._on.ranks}", f"--max-restarts={self._number('restarts')}"]
         try:
-            self._agent = Hand([*AGENT, *words, "-m", "tokenmill.launch.rank"], self._environment)
+            self._agent = Hand([*AGENT, *words, "-m", RANK], self._environment)
         except OSError as error:
             raise NoAgent(f"--on {self._on}: torchrun can't be started ({error})") from error
-        self._fresh.append(self._agent)
+        self._ranks = {}
+        self._seen_agent = Glimpse(self._agent.pid)  # what the system says of its end counts its ranks in
+        self._fresh.append(("torchrun", self._seen_agent))
+
+    async def _count_ranks(self, present: Sequence[Member]) -> None:
+        """Finds the ranks below the agent, those too that never come to the door; they were started in order."""
+        assert self._agent is not None, "ranks come after their agent"
+        found = await asyncio.to_thread(_ranks_below, self._agent.pid)
+        found = found or [member.pid for member in sorted(present, key=lambda each: each.rank)]  # /proc may hide them
+        known, self._ranks = self._ranks, {}
+        for rank, pid in enumerate(found):
+            self._ranks[pid] = known.get(pid) or Glimpse(pid)
+            if pid not in known:
+                where = place(_cores_of(pid), self._gpus[rank] if rank < len(self._gpus) else None)
+                self._fresh.append((f"rank {rank} on {where}", self._ranks[pid]))
 
     def _number(self, name: str) -> int:
         return int(self._on.options.get(name, OPTIONS[name]))
+
+
+def _ranks_below(agent: int) -> list[int]:
+    """The processes of the ranks that an agent has now, in the order in which they were started."""
+    found = []
+    with suppress(psutil.Error):
+        for child in psutil.Process(agent).children():
+            with suppress(psutil.Error):
+                if RANK in child.cmdline():
+                    found.append((child.create_time(), child.pid))
+    return [pid for _, pid in sorted(found)]
+
+
+def _cores_of(pid: int) -> Sequence[int]:
+    """Those that a process is bound to; none if it is gone."""
+    with suppress(psutil.Error, AttributeError):
+        return psutil.Process(pid).cpu_affinity() or []
+    return []

@@ -13,6 +13,7 @@ from tokenmill.resources.process import PROC, Seen, look, own_peak, peak_of
 #: Processes that are listed; a node whose worker dies again and again has many.
 MOST = 32
 DRIVER = "driver"
+UNSEEN = "its end was not seen"
 
 
 class Own:
@@ -70,6 +71,7 @@ class Watched:
             first = self.first_cpu
         else:
             peak, why = peak_of(self.process, self.peak, self._inherited)
+            why = UNSEEN if is_last and self.process.end is None else why
             first = 0.0
         end = self.process.end
         cpu = end.cpu_seconds if end is not None else self.last.cpu if self.last is not None else None

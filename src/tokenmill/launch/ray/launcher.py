@@ -97,6 +97,9 @@ class Ray:
     def dismiss(self, member: Member) -> None:
         self._order(Dismiss(member.rank // self._on.tp, member.restart))
 
+    def part(self, member: Member) -> None:
+        """It is a process of Ray's, mostly elsewhere."""
+
     async def stop(self) -> None:
         self._stopping = True
         agent, self._agent = self._agent, None
@@ -112,7 +115,7 @@ class Ray:
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._readers = []
 
-    def fresh_processes(self) -> Iterable[OwnProcess]:
+    def fresh_processes(self) -> Iterable[tuple[str, OwnProcess]]:
         return ()  # ranks are children of Ray's processes, and the agent only waits
 
     async def _begin(self) -> Connected | Failed:

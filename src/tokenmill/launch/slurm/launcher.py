@@ -75,6 +75,9 @@ class Slurm:
     def dismiss(self, member: Member) -> None:
         """A rank that the driver hears no more hears no driver either, and leaves by itself."""
 
+    def part(self, member: Member) -> None:
+        """It is a process of SLURM's, mostly elsewhere."""
+
     async def stop(self) -> None:
         if self._folder is not None:
             with contextlib.suppress(OSError):
@@ -83,7 +86,7 @@ class Slurm:
         if step is not None:
             await asyncio.to_thread(_ended, step)
 
-    def fresh_processes(self) -> Iterable[OwnProcess]:
+    def fresh_processes(self) -> Iterable[tuple[str, OwnProcess]]:
         return ()
 
     def _srun(self) -> subprocess.Popen[bytes]:
