@@ -59,6 +59,16 @@ def test_the_first_screen_says_what_is_fastest(tmp_path: Path) -> None:
     assert re.match(r"faster by a factor of 4\.0\d+, 95 % interval", tiles[1].detail)
 
 
+def test_groups_of_one_way_come_last(tmp_path: Path) -> None:
+    """A way that stands alone, as a process that does nothing does, has no answer that is worth the first place."""
+    results = shown(tmp_path)
+    rows = tuple(row for row in results.rows if row.cell.group != "1 slot" or row.cell.is_baseline)
+
+    tiles = as_html.tiles(msgspec.structs.replace(results, rows=rows))
+
+    assert [tile.question for tile in tiles] == ["4 slots: fastest?", "1 slot: fastest?"]
+
+
 def test_every_column_leads_to_its_definition(tmp_path: Path) -> None:
     """Names of figures are links to their definitions, which are there."""
     page = as_html.fill(report_of(shown(tmp_path)), [], "")

@@ -76,9 +76,10 @@ def fill(report: Report, drawn: Sequence[Drawn], css: str) -> str:
 
 
 def tiles(results: Results) -> list[Tile]:
-    """The quickest way of each group that has a baseline, and what it is worth."""
-    groups = dict.fromkeys(row.cell.group for row in results.rows if row.cell.is_baseline)
-    return [_tile(group, [row for row in results.rows if row.cell.group == group]) for group in groups][:TILES]
+    """The quickest way of each group that has a baseline, and what it is worth; groups of one way come last."""
+    bases = dict.fromkeys(row.cell.group for row in results.rows if row.cell.is_baseline)
+    groups = {group: [row for row in results.rows if row.cell.group == group] for group in bases}
+    return [_tile(*each) for each in sorted(groups.items(), key=lambda each: len(each[1]) == 1)][:TILES]
 
 
 def _tile(group: str, rows: Sequence[Row]) -> Tile:
