@@ -6,21 +6,28 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from msgspec import ValidationError, convert
 from msgspec.structs import asdict
 
 from tokenmill.errors import InputFaults, UsageError
 from tokenmill.pipeline.json_value import SCHEMA
+from tokenmill.pipeline.lexical import LEXICAL
+from tokenmill.pipeline.mentions import mentioned
 from tokenmill.pipeline.panel import panel
-from tokenmill.pipeline.recipe import VARIABLES, Parser, Recipe, Stage
+from tokenmill.pipeline.recipe import VARIABLES, Check, Parser, Recipe, Stage
 from tokenmill.request import Sampling
 from tokenmill.validate import kinds, validator
 from tokenmill.validate.registry import kind_of
+from tokenmill.validate.rule import RuleOptions
 from tokenmill.workload.faults import RowFault
 from tokenmill.workload.options import read_options
 from tokenmill.workload.template import PromptTemplate
 
+MOST_STAGES = 50
 MOST_ROUNDS = 100
 MOST_SAMPLES = 1000
+#: How a template begins to speak of a row; a system message is none.
+_BRACES = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 
@@ -28,6 +35,12 @@ def examine(recipe: Recipe) -> Iterator[str]:
     """Every fault of a recipe."""
     if not recipe.stages:
         yield "it has no stages; add one"
+    if len(recipe.stages) > MOST_STAGES:
+        yield f"it has {len(recipe.stages)} stages, more than {MOST_STAGES}; make several recipes of it"
+        return
+    if not recipe.name.strip():
+        yield "at the top, name: is empty; give it one, as the data card shows it"
+    yield from _embedding(recipe)
     yield from _limits("at the top", recipe.rounds, "rounds", MOST_ROUNDS)
     yield from _sampling(recipe.sampling, "at the top, sampling")
     yield from _template(recipe.reference, "at the top, reference", is_about_item=False, is_prompt=False)
@@ -35,6 +48,16 @@ def examine(recipe: Recipe) -> Iterator[str]:
     for stage in recipe.stages:
         for fault in _stage(recipe, stage):
             yield f"stage {stage.name!r}, {fault}"
+
+
+def _embedding(recipe: Recipe) -> Iterator[str]:
+    """What can be said of the name of an embedding model without asking it."""
+    named = recipe.embedding
+    if named is None or named == LEXICAL or named.partition(":")[2]:
+        return
+    near = get_close_matches(named, [LEXICAL], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    yield f'embedding {named!r}: names no model; {hint}write local:FOLDER, http://HOST:PORT, or "{LEXICAL}"'
 
 
 def fields_of(recipe: Recipe) -> dict[str, str]:
@@ -91,6 +114,8 @@ def _circles(before: dict[str, str | None]) -> Iterator[list[str]]:
 def _stage(recipe: Recipe, stage: Stage) -> Iterator[str]:
     """The faults of one stage, each beginning with the name of the field."""
     is_about_item = stage.of is not None
+    yield from _mentions(recipe, stage)
+    yield from _system(stage)
     yield from _template(stage.prompt, "prompt", is_about_item=is_about_item)
     yield from _template(stage.refine, "refine", is_about_item=is_about_item)
     yield from _template(stage.reference, "reference", is_about_item=is_about_item, is_prompt=False)
@@ -108,6 +133,8 @@ def _stage(recipe: Recipe, stage: Stage) -> Iterator[str]:
             yield f"target: no item has role {role!r}; known: {', '.join(stage.roles)}"
         elif not 0 <= count <= 1000:
             yield f"target, {role}: {count} is out of range; give 0 to 1000"
+    if stage.keep == "target" and not any(stage.targets.values()):
+        yield 'target: nothing is wanted, so nothing would be kept; want one of some role, or set keep = "all"'
 
 
 def _limits(place: str, value: int, what: str, most: int) -> Iterator[str]:
@@ -132,11 +159,36 @@ def _template(text: str | None, place: str, *, is_about_item: bool, is_prompt: b
         yield f"{place}: uses {name}, which only prompts have; use fields of the row"
 
 
+def _mentions(recipe: Recipe, stage: Stage) -> Iterator[str]:
+    """Parts of `item` and `missing` that are never there."""
+    of = next((other for other in recipe.stages if other.name == stage.of), None)
+    known = {"missing": set(stage.roles)}
+    if of is not None and of.parse.kind != "json":
+        known["item"] = {"role", "text", "label"} if of.parse.kind == "sections" else {"role", "text"}
+    for place in ("prompt", "refine", "reference"):
+        for variable, parts in known.items():
+            for part in sorted(mentioned(getattr(stage, place) or "", variable) - parts):
+                near = get_close_matches(part, parts, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                yield f"{place}: uses {variable}.{part}, which isn't there; {hint}known: {', '.join(sorted(parts))}"
+
+
+def _system(stage: Stage) -> Iterator[str]:
+    if stage.system is None:
+        return
+    if not stage.system.strip():
+        yield "system: is empty; write what the model is to be told, or leave it out"
+    elif _BRACES.search(stage.system):
+        yield "system: is sent as it stands, with its braces; put what differs from row to row into the prompt"
+
+
 def _sampling(given: dict[str, object], place: str) -> Iterator[str]:
     known = asdict(Sampling())
     for name, value in given.items():
         if name not in known:
-            yield f"{place}: {name!r} is not known; known: {', '.join(known)}"
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            yield f"{place}: {name!r} is not known; {hint}known: {', '.join(known)}"
             continue
         try:
             read_options({name: value}, Sampling(), lenient=False)
@@ -204,6 +256,8 @@ def _checks(recipe: Recipe, stage: Stage) -> Iterator[str]:
                 f"check {check.called!r}: it compares vectors; name what makes them with --embedding, or at the top as "
                 'embedding = "local:FOLDER"; "words" compares wording alone, without a model'
             )
+        if check.use == "rule":
+            yield from (f"check {check.called!r}: {fault}" for fault in _rules(stage, check))
     told: set[str] = set()
     for role in stage.roles:
         try:
@@ -213,3 +267,18 @@ def _checks(recipe: Recipe, stage: Stage) -> Iterator[str]:
         except UsageError as error:
             told.add(str(error))
     yield from sorted(told)
+
+
+def _rules(stage: Stage, check: Check) -> Iterator[str]:
+    """Roles without a rule, whose items could never pass, and rules without a role."""
+    try:
+        options = convert(check.options, RuleOptions)
+    except ValidationError:
+        return  # said of the option itself
+    for role in check.roles or stage.roles:
+        if options.texts and role in stage.roles and role not in options.texts:
+            known = ", ".join(options.texts)
+            yield f"it has no rule for {role!r}, only for {known}; add one under rules, or name its roles with roles"
+    for role in options.rules:
+        if role not in stage.roles:
+            yield f"rules: no item has role {role!r}; known: {', '.join(stage.roles)}"

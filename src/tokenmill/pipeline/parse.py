@@ -32,6 +32,7 @@ _PLACEHOLDER = re.compile(r"(?:\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\.{3}|\u2026|n/?
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb", "`": "`"}
 _NUMBER = r"([-+]?\d+(?:\.\d+)?)"
 _SCORE = re.compile(rf"\b(?:score|rating|grade|verdict)\b[\s*_`\"]*(?:is|of|[:=])?[\s*_`\"]*{_NUMBER}", re.IGNORECASE)
+_SCORE_LINE = re.compile(r"\n[\s>*_#`\"\-]*(?:score|rating|grade|verdict)\b", re.IGNORECASE)
 _OF = re.compile(rf"(?<![\d./]){_NUMBER}[ \t]*(?:/|out of)[ \t]*(\d+(?:\.\d+)?)(?![\d/])", re.IGNORECASE)
 _BARE = re.compile(rf"[\s*_`]*{_NUMBER}[\s*_`.]*")
 _REASON = re.compile(
@@ -272,7 +273,7 @@ def _verdict(parser: Parser, text: str, role: str) -> Parsed:
     if not parser.low <= numbers[0] <= parser.high:
         return Parsed((), f"the score {numbers[0]:g} is out of range; it must be {asked}")
     if not reason and (found := _REASON.search(text)):
-        reason = found[1]
+        reason = _SCORE_LINE.split(found[1], maxsplit=1)[0]
     return Parsed((Piece(role=role, text=" ".join(reason.split())[:1000], value=numbers[0]),))
 
 

@@ -14,9 +14,13 @@ from msgspec import Struct
 
 from tokenmill.errors import InputFaults, UsageError
 from tokenmill.pipeline.examine import examine
-from tokenmill.pipeline.recipe import Parser, Recipe, Stage
+from tokenmill.pipeline.recipe import Check, Parser, Recipe, Stage
+from tokenmill.validate.misfit import misfit
 
 SHIPPED = ("contrastive", "paraphrase", "qa", "judge")
+#: Bytes of the longest recipe file; what is larger is some other file.
+MOST_BYTES = 1024 * 1024
+_KNOWN = f"shipped: {', '.join(SHIPPED)}, or name a .toml file"
 
 _Kind = TypeVar("_Kind", bound=Struct)
 
@@ -29,7 +33,7 @@ def recipe(name: str, *, embedding: str | None = None) -> Recipe:
         InputFaults: it compares vectors, and nothing that makes them is named.
     """
     if name not in SHIPPED:
-        raise UsageError(f"there is no recipe {name!r}; shipped: {', '.join(SHIPPED)}, or name a .toml file")
+        raise UsageError(f"there is no recipe {name!r}; {_KNOWN}")
     text = resources.files("tokenmill.pipeline").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
     return read(text, f"recipe {name}", embedding=embedding)
 
@@ -49,13 +53,23 @@ def load(source: str, *, embedding: str | None = None) -> Recipe:
     if not path.suffix and not path.exists():
         near = get_close_matches(source, SHIPPED, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"there is no recipe {source!r}; {hint}shipped: {', '.join(SHIPPED)}, or name a .toml file")
+        raise UsageError(f"there is no recipe {source!r}; {hint}{_KNOWN}")
+    return read(_text(path), source, embedding=embedding)
+
+
+def _text(path: Path) -> str:
+    """What a recipe file holds; raises `UsageError` for one that can't be a recipe, without reading all of it."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UsageError(f"recipe {source}: can't be read ({reason}); name a TOML file, or one of {SHIPPED}") from error
-    return read(text, source, embedding=embedding)
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise UsageError(f"recipe {path}: has more than {MOST_BYTES:,} bytes, so it is none; {_KNOWN}")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise UsageError(f"recipe {path}: can't be read ({error.strerror}); {_KNOWN}") from error
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start + 1} (0x{data[error.start]:02x}) is not UTF-8"
+        raise UsageError(f"recipe {path}: {reason}; save it as UTF-8") from error
 
 
 def read(text: str, source: str, *, embedding: str | None = None) -> Recipe:
@@ -63,21 +77,31 @@ def read(text: str, source: str, *, embedding: str | None = None) -> Recipe:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputFaults(source, [f"not TOML: {error}"]) from error
-    faults: list[str] = []
-    found = _recipe(data, faults)
-    if found is not None:
-        found = msgspec.structs.replace(found, embedding=embedding or found.embedding)
-        faults += examine(found)
-    if faults or found is None:
-        raise InputFaults(source, faults)
-    return found
+        raise InputFaults(source, [f"not TOML: {error}; correct it there"]) from error
+    except RecursionError as error:
+        raise InputFaults(source, ["not TOML that can be read: it is nested too deep; make it flatter"]) from error
+    if not data:
+        raise InputFaults(source, ["is empty; write a name and a [[stage]], see docs/pipelines.md"])
+    return _examined(data, source, embedding)
 
 
 def check(found: Recipe) -> Recipe:
     """A recipe made in Python, once it holds; raises `InputFaults`."""
-    if faults := list(examine(found)):
-        raise InputFaults(f"recipe {found.name}", faults)
+    data = msgspec.to_builtins(found)
+    data["stage"] = [each | {"check": each["checks"]} for each in data.pop("stages")]
+    for each in data["stage"]:
+        del each["checks"]
+    return _examined(data, f"recipe {found.name}")
+
+
+def _examined(data: dict[str, Any], source: str, embedding: str | None = None) -> Recipe:
+    faults: list[str] = []
+    found = _recipe(data, faults)
+    if found is not None:
+        found = msgspec.structs.replace(found, embedding=found.embedding if embedding is None else embedding)
+        faults += examine(found)
+    if faults or found is None:
+        raise InputFaults(source, faults)
     return found
 
 
@@ -85,7 +109,8 @@ def _recipe(data: dict[str, Any], faults: list[str]) -> Recipe | None:
     """The recipe of this data, read stage by stage, so that a fault in one doesn't hide those of others."""
     given = data.pop("stage", None)
     if not isinstance(given, list) or not given:
-        faults.append("it has no stages; write each under [[stage]]")
+        brackets = ", in two brackets" if isinstance(given, dict) else ""
+        faults.append(f"it has no stages; write each under [[stage]]{brackets}")
         given = []
     stages = []
     for number, each in enumerate(given, 1):
@@ -105,16 +130,23 @@ def _stage(data: Any, place: str, faults: list[str]) -> Stage | None:
         faults.append(f"{place}: is no table; write [[stage]]")
         return None
     parser = _converted(data.pop("parse", {}), Parser, f"{place}, parse", faults)
-    checks = data.pop("check", [])
+    checks = _checks(data.pop("check", []), place, faults)
     stage = _converted(data, Stage, place, faults, {"parse", "checks"})
-    try:
-        made = msgspec.convert({"name": "x", "prompt": "x", "checks": checks}, Stage).checks
-    except msgspec.ValidationError as error:
-        faults.append(f"{place}, check: {str(error).replace('$.checks', 'entry ')}")
+    if stage is None or parser is None or checks is None:
         return None
-    if stage is None or parser is None:
+    return msgspec.structs.replace(stage, parse=parser, checks=checks)
+
+
+def _checks(given: Any, place: str, faults: list[str]) -> tuple[Check, ...] | None:
+    if not isinstance(given, list | tuple):
+        faults.append(f"{place}, check: is no list; write each under [[stage.check]], in two brackets")
         return None
-    return msgspec.structs.replace(stage, parse=parser, checks=made)
+    checks = []
+    for number, each in enumerate(given, 1):
+        use = each.get("use") if isinstance(each, dict) else None
+        name = repr(use) if isinstance(use, str) else str(number)
+        checks.append(_converted(each, Check, f"{place}, check {name}", faults))
+    return tuple(each for each in checks if each is not None) if all(checks) else None
 
 
 def _converted(
@@ -138,10 +170,8 @@ def _field_faults(data: Mapping[str, Any], kind: type[Struct], apart: set[str]) 
             hint = f"did you mean {near[0]!r}? " if near else ""
             yield f"{name!r} is not known; {hint}known: {', '.join(written)}"
             continue
-        try:
-            msgspec.convert(value, fields[name].type)
-        except msgspec.ValidationError as error:
-            yield f"{name}: {error}"
+        if fault := misfit(value, fields[name].type):
+            yield f"{name}: {fault}"
     for name, field in fields.items():
         if field.required and name not in data:
             yield f"{name!r} is missing; add it"

@@ -277,7 +277,7 @@ class _Telling:
         named: dict[str, Any] = {
             "round": turn,
             "rounds": self.recipe.rounds_of(stage),
-            "missing": _missing(stage, kept),
+            "missing": dict.fromkeys(stage.roles, 0) | _missing(stage, kept),
             "kept": [{"role": each.item.role, "text": each.item.text} for each in kept],
             "rejected": [
                 {"role": each.item.role, "text": each.item.text, "reasons": list(each.reasons)} for each in rejected

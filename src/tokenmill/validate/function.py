@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from typing import Annotated, Any
-
-from msgspec import Meta
+from pathlib import Path
+from typing import Any
 
 from tokenmill.validate.kind import Kind, Options
 from tokenmill.validate.quote import shown
 from tokenmill.validate.score import Item, Score
 
 _SAID = 200
+_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class FunctionOptions(Options, frozen=True, kw_only=True):
@@ -21,17 +22,26 @@ class FunctionOptions(Options, frozen=True, kw_only=True):
     reason: `True`, `0.8`, `(False, "Name the landmark.")`. A number passes from `at_least` on.
     """
 
-    function: Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+    function: str
     at_least: float | None = None
 
     def faults(self) -> Iterable[str]:
+        if not _NAME.fullmatch(self.function):
+            yield f"function {shown(self.function)!r} is no name of a function; give module:name"
+            return
         try:
             self.found()
-        except (ImportError, AttributeError, TypeError) as error:
-            yield f"function {self.function!r} can't be used: {error}; give module:name of one that can be imported"
-
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs the user's code, which may do anything
+            yield f"function {self.function!r} can't be used: {_said(error)}; {self._way_out(error)}"
         if self.at_least is not None and not math.isfinite(self.at_least):
             yield f"at_least {self.at_least} must be a finite number"
+
+    def _way_out(self, error: BaseException) -> str:
+        module = self.function.partition(":")[0].partition(".")[0]
+        is_here = Path(f"{module}.py").is_file() or Path(module, "__init__.py").is_file()
+        if isinstance(error, ModuleNotFoundError) and error.name == module and is_here:
+            return f"{module} lies in this folder, which Python doesn't search: set PYTHONPATH=."
+        return "give module:name of one that can be imported"
 
     def found(self) -> Callable[[Item], object]:
         """The function itself."""
@@ -61,7 +71,7 @@ class Function:
     def _one(self, item: Item) -> Score:
         try:
             said = self._function(item)
-        except Exception as error:  # noqa: BLE001 - it is the user's code, and one item must not end a run
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code, and one item must not end a run
             detail = shown(f"{type(error).__name__}: {error}", _SAID)
             return self._failed(f"The validator {self.name} ({self._options.function}) raised {detail}.")
         value, reason = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
@@ -79,6 +89,13 @@ class Function:
 
     def _failed(self, reason: str) -> Score:
         return Score(validator=self.name, value=None, passed=False, reason=reason)
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line; one that isn't about finding the function is named by its kind."""
+    if isinstance(error, ImportError | AttributeError | TypeError):
+        return shown(str(error), _SAID)
+    return shown(f"it raised {type(error).__name__}: {error}", _SAID)
 
 
 KIND = Kind(FunctionOptions, Function)

@@ -11,6 +11,7 @@ import msgspec
 
 from tokenmill.errors import InputFaults
 from tokenmill.validate.kind import Kind
+from tokenmill.validate.misfit import misfit
 from tokenmill.validate.score import Embed, Validator
 
 #: Where each kind lives. They are imported when asked for: some need a library that not every install has.
@@ -82,11 +83,9 @@ def _faults(kind: Kind[Any], given: Mapping[str, object]) -> list[str]:
         if key not in known:
             faults.append(f"there is no option {_unknown(str(key), tuple(known))}")
             continue
-        try:
-            msgspec.convert(value, known[key].type)
-        except msgspec.ValidationError as error:
-            faults.append(f"{key} {value!r}: {error}")
-    faults += [f"{key} is missing" for key, field in known.items() if field.required and key not in given]
+        if fault := misfit(value, known[key].type):
+            faults.append(f"{key}: {fault}")
+    faults += [f"{key} is missing; add it" for key, field in known.items() if field.required and key not in given]
     return faults
 
 
