@@ -58,3 +58,34 @@ def _cosine(folder: Path) -> float:
     (score,) = made.check([Item(text="go left by the church", reference=TEXT)])
     assert score.value is not None
     return score.value
+
+
+def test_a_killed_embedding_model_is_opened_again(tmp_path: Path) -> None:
+    """Killed after the first round, the model tells the second what it would have told it anyway."""
+    folder = tmp_path / "encoder"
+    write_encoder(folder)
+    checks = (Check(use="embedding"), Check(use="function", options={"function": "driver.judging_functions:killing"}))
+    stage = Stage(
+        name="say", prompt="{{ text }}", refine="again {{ text }}", reference="{{ text }}", checks=checks, rounds=2
+    )
+    node = script(
+        tmp_path,
+        """
+        answer = "shoot left by the church"
+        [[rule]]
+        match = "^again"
+        answer = "go left by the church"
+        """,
+    )
+    named = Recipe(name="near", embedding=f"local:{folder}", stages=(stage,))
+    answers = run(tmp_path, [{"text": TEXT}], node, pipeline=named)
+    with sqlite3.connect(answers.folder / RECORD) as connection:
+        found = connection.execute(
+            "SELECT text, score.value FROM score JOIN item USING (row, number) "
+            "WHERE validator = 'embedding' ORDER BY row"
+        ).fetchall()
+        outcome = connection.execute("SELECT outcome, rounds FROM story").fetchall()
+
+    assert outcome == [("success", 2)]
+    assert [text for text, _ in found] == ["shoot left by the church", "go left by the church"]
+    assert found[1][1] == pytest.approx(_cosine(folder), abs=2e-4)

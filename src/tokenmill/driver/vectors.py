@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenmill.driver.options import Options, Settings, parse_node, settled_node
 from tokenmill.engine.embedding import Embedder, EmbedderOptions, make_embedder
-from tokenmill.errors import EngineError, NodeGone, UsageError
+from tokenmill.errors import EngineError, NodeGone, TokenmillError, UsageError
 from tokenmill.pipeline.lexical import LEXICAL, lexical
 from tokenmill.record.folder import Manifest
 
@@ -34,8 +34,11 @@ class Vectors:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
         if named != LEXICAL:
-            node = parse_node(settled_node(named), 0)
-            self._embedder = make_embedder(node, EmbedderOptions(device=settings.device, threads=settings.threads))
+            chosen = EmbedderOptions(device=settings.device, threads=settings.threads)
+            try:
+                self._embedder = make_embedder(parse_node(settled_node(named), 0), chosen)
+            except TokenmillError as error:
+                raise UsageError(f"embedding {named!r}: {error}") from error
 
     def digest(self) -> str:
         """What identifies the model; raises `UsageError` if it can't be used."""
@@ -43,8 +46,8 @@ class Vectors:
             return LEXICAL_DIGEST
         try:
             return self._embedder.survey().digest
-        except EngineError as error:
-            raise UsageError(f"embedding {self._named!r}: {error.message}") from error
+        except (EngineError, TokenmillError) as error:
+            raise UsageError(f"embedding {self._named!r}: {error}") from error
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """`loop` is the run's, on which the model is asked."""
@@ -61,6 +64,10 @@ class Vectors:
             return self._wait(self._embedder.embed(texts))
         except EngineError as error:
             raise NodeGone(f"embedding {self._named!r}: {error.kind}: {error.message}") from error
+        except NodeGone:
+            raise
+        except TokenmillError as error:  # what it can't open now it may open when the run goes on
+            raise NodeGone(f"embedding {self._named!r}: {error}") from error
         except (concurrent.futures.CancelledError, RuntimeError) as error:
             raise NodeGone(f"embedding {self._named!r}: the run ended while it was asked") from error
 

@@ -64,8 +64,8 @@ class EmbedderOptions(Struct, frozen=True, kw_only=True):
 class Embedder(Protocol):
     """Turns texts into vectors. `survey` works before `open` and loads no weights.
 
-    Calls of `embed` may overlap. It raises `EngineError`, and then for all of its texts; after a `crash`, `open` makes
-    it work again.
+    Calls of `embed` may overlap. It raises `EngineError`, and then for all of its texts, once nothing more is worth
+    trying: a process of its own that ends is replaced, a few times. After a `crash`, `open` makes it work again.
     """
 
     def survey(self) -> EmbedderFacts: ...

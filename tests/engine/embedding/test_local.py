@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,9 @@ import pytest
 from engine.embedding.encoders import MINILM, make_texts, reference, write_encoder
 from tokenmill.cluster import Node
 from tokenmill.engine.embedding import Embedder, EmbedderOptions, make_embedder
+from tokenmill.engine.local.embedding.engine import LocalEmbedder
+from tokenmill.engine.local.supervise import Worker, WorkerProcess, hire_child
+from tokenmill.engine.local.wire import FromWorker, Loaded
 from tokenmill.errors import EngineError, TokenmillError
 
 OPTIONS = EmbedderOptions(threads=1)
@@ -126,25 +129,91 @@ def test_overlapping_calls_keep_their_own_order(small: Path) -> None:
             np.testing.assert_allclose(vectors, np.stack([alone[text] for text in call]), rtol=0, atol=1e-6)
 
 
-def test_a_killed_worker_fails_what_was_in_flight_and_opens_again(small: Path) -> None:
-    """Every call in flight hears the cause; opening again gives the same facts and vectors."""
+def test_what_was_in_flight_at_a_kill_is_asked_again(small: Path) -> None:
+    """Three calls lose their worker and are answered by the next, with the vectors of a calm one."""
+    calls = [make_texts(900, 9, seed) for seed in range(3)]
 
-    async def story() -> None:
+    async def story() -> list[np.ndarray]:
         async with opened(small) as embedder:
-            facts = await embedder.open()
             before = await embedder.embed(["same"])
             pid = worker()
             os.kill(pid, signal.SIGSTOP)
-            running = [asyncio.create_task(embedder.embed(make_texts(900, 9, seed))) for seed in range(3)]
+            running = [asyncio.create_task(embedder.embed(texts)) for texts in calls]
             await asyncio.sleep(0)
             os.kill(pid, signal.SIGKILL)
-            for end in await asyncio.gather(*running, return_exceptions=True):
-                assert isinstance(end, EngineError)
-                assert (end.kind, "exit by signal 9 (SIGKILL)" in end.message) == ("crash", True)
-            with pytest.raises(EngineError, match="node 'one': no worker, exit by signal 9"):
-                await embedder.embed(["gone"])
-            assert await embedder.open() == facts
+            found = await asyncio.gather(*running)
+            assert worker() != pid
             np.testing.assert_array_equal(await embedder.embed(["same"]), before)
+            return found
+
+    for texts, vectors in zip(calls, asyncio.run(story()), strict=True):
+        np.testing.assert_allclose(vectors, vectors_of(small, texts), rtol=0, atol=1e-6)
+
+
+def test_a_worker_killed_between_two_calls_is_replaced(small: Path) -> None:
+    """The next call is answered as if nothing had been."""
+
+    async def story() -> None:
+        async with opened(small) as embedder:
+            facts, before, pid = await embedder.open(), await embedder.embed(["same"]), worker()
+            os.kill(pid, signal.SIGKILL)
+            while psutil.pid_exists(pid):
+                await asyncio.sleep(0)
+            np.testing.assert_array_equal(await embedder.embed(["same"]), before)
+            assert await embedder.open() == facts
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("moment", "lives", "hired"), [(Loaded, 2, 3), (Loaded, 9, 3), (type(None), 9, 3)])
+def test_a_call_costs_three_workers_at_most(small: Path, moment: type, lives: int, hired: int) -> None:
+    """Workers killed when they have loaded, or as soon as they run: a third that lives answers, else the call fails."""
+    pids: list[int] = []
+
+    async def hire(receive: Callable[[FromWorker], None], threads: int) -> Worker:
+        def hear(message: FromWorker) -> None:
+            receive(message)
+            if isinstance(message, moment) and 1 < len(pids) <= lives:
+                os.kill(pids[-1], signal.SIGKILL)
+
+        made = await hire_child(hear, threads)
+        assert isinstance(made, WorkerProcess)
+        pids.append(made.pid)
+        if moment is type(None) and len(pids) > 1:
+            os.kill(made.pid, signal.SIGKILL)
+        return made
+
+    async def story() -> np.ndarray:
+        embedder = LocalEmbedder(Node(name="one", engine="local", target=str(small)), OPTIONS, hire)
+        try:
+            await embedder.open()
+            os.kill(pids[0], signal.SIGKILL)
+            return await embedder.embed(["left", "right"])
+        finally:
+            await embedder.close()
+
+    if lives == 2:
+        np.testing.assert_allclose(asyncio.run(story()), vectors_of(small, ["left", "right"]), rtol=0, atol=1e-6)
+    else:
+        with pytest.raises(EngineError, match=r"node 'one': .*exit by signal 9 \(SIGKILL\)") as caught:
+            asyncio.run(story())
+        assert caught.value.kind == "crash"
+    assert len(pids) == hired
+    assert psutil.Process().children() == []
+
+
+def test_nothing_is_opened_unasked(small: Path) -> None:
+    """Neither before the first `open` nor after `close` does a call start a worker."""
+
+    async def story() -> None:
+        embedder = embedder_of(small)
+        with pytest.raises(EngineError, match="it isn't open"):
+            await embedder.embed(["early"])
+        await embedder.open()
+        await embedder.close()
+        with pytest.raises(EngineError, match="it was closed"):
+            await embedder.embed(["late"])
+        assert psutil.Process().children() == []
 
     asyncio.run(story())
 

@@ -20,29 +20,21 @@ from tokenmill.cluster import Node
 from tokenmill.engine.embedding import EmbedderFacts, EmbedderOptions, distinct, parts_of
 from tokenmill.engine.local.embedding.folder import LEFT_OUT, EncoderFolder
 from tokenmill.engine.local.embedding.weights import expected_tensors
-from tokenmill.engine.local.engine import EngineNotOpened
 from tokenmill.engine.local.folder import resolve
+from tokenmill.engine.local.keeper import Keeper
 from tokenmill.engine.local.machine import usable_cores, usable_memory
 from tokenmill.engine.local.settings import DEVICES, TINY
 from tokenmill.engine.local.supervise import Hire, Worker, hire_child
-from tokenmill.engine.local.wire import (
-    Cancel,
-    Embed,
-    Embedded,
-    FromWorker,
-    Loaded,
-    LoadEmbedder,
-    LoadFailed,
-    Refused,
-    WireError,
-)
-from tokenmill.errors import EngineError, UsageError
+from tokenmill.engine.local.wire import Cancel, Embed, Embedded, FromWorker, LoadEmbedder, Refused, WireError
+from tokenmill.errors import EngineError, TokenmillError, UsageError
 
 if TYPE_CHECKING:
     from tokenmill.engine.embedding import Vectors
 
 #: Texts and letters of one message to the worker. It computes what waits together, so small ones cost little.
 TEXTS, LETTERS = 512, 1 << 20
+#: Workers that one call may cost: a text that ends each of them must not be asked for ever.
+CRASHES = 3
 
 
 class Plan(Struct, frozen=True):
@@ -53,17 +45,13 @@ class Plan(Struct, frozen=True):
 
 
 class LocalEmbedder:
-    """The embedder of one folder; `open` after a crash gets a new worker with the same facts."""
+    """The embedder of one folder. A worker that ends by itself is replaced, and asked again for what was in flight."""
 
     def __init__(self, node: Node, options: EmbedderOptions, hire: Hire = hire_child) -> None:
         self._node = node
         self._options = options
-        self._hire = hire
+        self._keeper = Keeper(node.name, hire, self._receive, self._dropped)
         self._plan: Plan | None = None
-        self._worker: Worker | None = None
-        self._loaded: asyncio.Future[str] | None = None
-        self._opening = asyncio.Lock()
-        self._cause = "it isn't open"
         self._keys = itertools.count()
         self._pending: dict[int, asyncio.Future[Vectors]] = {}
 
@@ -72,36 +60,28 @@ class LocalEmbedder:
 
     async def open(self) -> EmbedderFacts:
         """Starts a worker unless one is running; raises `TokenmillError` if it can't load."""
-        async with self._opening:
-            plan = await asyncio.to_thread(self._planned)
-            if self._worker is None:
-                await self._start(plan)
-            return plan.facts
+        async with self._keeper.opening:
+            return await self._open()
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         once, where = distinct(texts)
-        asked: dict[int, asyncio.Future[Vectors]] = {}
-        worker = self._worker
-        try:
-            for part in parts_of(once, TEXTS, LETTERS):
-                key = next(self._keys)
-                asked[key] = self._send(worker, key, part)
-            parts = [await future for future in asked.values()]
-        finally:
-            for key, future in asked.items():
-                if self._pending.pop(key, None) is not None and worker is not None:
-                    worker.send(Cancel(key))
-                elif future.done() and not future.cancelled():
-                    future.exception()  # one failure is told, and the others are the same
-        vectors = np.concatenate(parts) if parts else np.empty((0, self._dimensions), np.float32)
-        return vectors[where]
+        parts = list(parts_of(once, TEXTS, LETTERS))
+        found: dict[int, Vectors] = {}
+        crashes = 0
+        while len(found) < len(parts):
+            try:
+                if self._keeper.worker is None:
+                    await self._open_again()
+                await self._ask({place: part for place, part in enumerate(parts) if place not in found}, found)
+            except EngineError as error:
+                crashes += 1
+                if error.kind != "crash" or crashes == CRASHES or not self._keeper.is_open:
+                    raise
+        empty = np.empty((0, self._dimensions), np.float32)
+        return np.concatenate([empty, *(found[place] for place in range(len(parts)))])[where]
 
     async def close(self) -> None:
-        async with self._opening:
-            worker, self._worker = self._worker, None
-            if worker is not None:
-                self._drop("it was closed")
-                await worker.stop()
+        await self._keeper.close()
 
     @property
     def _dimensions(self) -> int:
@@ -114,9 +94,41 @@ class LocalEmbedder:
             self._plan = make_plan(self._node, self._options)
         return self._plan
 
-    def _send(self, worker: Worker | None, key: int, texts: list[str]) -> asyncio.Future[Vectors]:
-        if worker is None or worker is not self._worker:
-            raise self._gone()
+    async def _open(self) -> EmbedderFacts:
+        plan = await asyncio.to_thread(self._planned)
+        if self._keeper.worker is None:
+            async with self._keeper.hired(plan.load.threads) as worker:
+                await self._keeper.load(worker, plan.load)
+        return plan.facts
+
+    async def _open_again(self) -> None:
+        """A worker in place of a lost one; none where none was wanted yet, or any more."""
+        async with self._keeper.opening:
+            if not self._keeper.is_open:
+                raise self._keeper.gone()
+            try:
+                await self._open()
+            except TokenmillError as error:
+                raise EngineError("crash", f"{self._keeper.gone().message}; then {error}") from error
+
+    async def _ask(self, parts: dict[int, list[str]], found: dict[int, Vectors]) -> None:
+        """Puts the vectors of parts where their places are in `found`; after a crash, those that came before it."""
+        worker = self._keeper.worker
+        assert worker is not None, "nothing was waited for since it was there"
+        asked: dict[int, tuple[int, asyncio.Future[Vectors]]] = {}
+        try:
+            for place, part in parts.items():
+                key = next(self._keys)
+                asked[key] = place, self._send(worker, key, part)
+            await asyncio.gather(*(future for _, future in asked.values()))
+        finally:
+            for key, (place, future) in asked.items():
+                if self._pending.pop(key, None) is not None:
+                    worker.send(Cancel(key))
+                elif not future.cancelled() and future.exception() is None:
+                    found[place] = future.result()
+
+    def _send(self, worker: Worker, key: int, texts: list[str]) -> asyncio.Future[Vectors]:
         try:
             worker.send(Embed(key, tuple(texts)))
         except WireError as error:
@@ -124,26 +136,6 @@ class LocalEmbedder:
         future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
         self._pending[key] = future
         return future
-
-    async def _start(self, plan: Plan) -> None:
-        self._loaded = asyncio.get_running_loop().create_future()
-        place = f"node {self._node.name!r}"
-        try:
-            worker = await self._hire(self._receive, plan.load.threads)
-        except OSError as error:
-            raise EngineNotOpened(f"{place}: no worker process can be started ({error})") from error
-        try:
-            worker.send(plan.load)
-            await asyncio.wait({self._loaded, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._loaded.done():
-                raise EngineNotOpened(f"{place}: the worker ended while loading: {await worker.ended}")
-            if fault := self._loaded.result():
-                raise EngineNotOpened(f"{place}: {fault}")
-        except BaseException:
-            await worker.stop()
-            raise
-        self._worker = worker
-        worker.ended.add_done_callback(lambda _: self._lost(worker))
 
     def _receive(self, message: FromWorker) -> None:
         match message:
@@ -154,31 +146,13 @@ class LocalEmbedder:
             case Refused(key=key, kind=kind, message=text):
                 if (future := self._pending.pop(key, None)) is not None and not future.done():
                     future.set_exception(EngineError(kind, f"node {self._node.name!r}: {text}"))
-            case Loaded():
-                self._settle_load("")
-            case LoadFailed(message=text):
-                self._settle_load(text)
 
-    def _settle_load(self, fault: str) -> None:
-        """A second answer to a `LoadEmbedder` means nothing."""
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_result(fault)
-
-    def _lost(self, worker: Worker) -> None:
-        """The worker ended by itself; all that was asked of it fails with the cause."""
-        if self._worker is worker and not worker.ended.cancelled():
-            self._worker = None
-            self._drop(worker.ended.result())
-
-    def _drop(self, cause: str) -> None:
-        self._cause = cause
+    def _dropped(self) -> None:
+        """All that was asked of the worker fails with the cause."""
         pending, self._pending = self._pending, {}
         for future in pending.values():
             if not future.done():
-                future.set_exception(self._gone())
-
-    def _gone(self) -> EngineError:
-        return EngineError("crash", f"node {self._node.name!r}: no worker, {self._cause}")
+                future.set_exception(self._keeper.gone())
 
 
 def make_plan(node: Node, options: EmbedderOptions) -> Plan:
