@@ -16,29 +16,30 @@ _HOUR = rf"(?:{'|'.join(sorted(_HOURS, key=len, reverse=True))})"
 _RANGE = rf"(?<![\w.:])({_HOUR})(?:[ ]?(?:-|/|or|and|to)[ ]?({_HOUR}))?"
 #: The hours of a day are no positions: "at 3 o'clock in the afternoon".
 _NOT_TIME = r"(?! (?:am|pm|a\.m|p\.m|sharp|in the (?:morning|afternoon|evening)|at night|every day|today|tomorrow)\b)"
+_COUNTED = re.compile(rf"\b(?:at|on|to|towards?|by) (?:your|his|her|its|my|our|their) {_RANGE}(?![\w:]|\.\d)")
+#: How a position is named, and what any text must hold that names one so: that is looked for in a fraction of the time.
 _MENTIONS = (
-    re.compile(rf"{_RANGE}[ -]?o ?'? ?-?clock\b{_NOT_TIME}"),
-    re.compile(rf"{_RANGE}:00 (?:position|direction)\b"),
-    re.compile(rf"\b(?:at|on|to|towards?|by) (?:your|his|her|its|my|our|their) {_RANGE}(?![\w:]|\.\d)"),
-    re.compile(rf"\bclock (?:position|direction) (?:of )?{_RANGE}(?![\w:]|\.\d)"),
+    ("clock", re.compile(rf"{_RANGE}[ -]?o ?'? ?-?clock\b{_NOT_TIME}")),
+    (":00 ", re.compile(rf"{_RANGE}:00 (?:position|direction)\b")),
+    (" ", _COUNTED),
+    ("clock ", re.compile(rf"\bclock (?:position|direction) (?:of )?{_RANGE}(?![\w:]|\.\d)")),
 )
 #: After "at your 3" these make it a count and no position: "at your 3 meters", "at your two friends".
 _UNITS = re.compile(
     r" (?!(?:and|or|then|but|until|while|when|before|after|past|near|at|by|as|in|on|to|for|with|is|you|the|there"
     r"|position|direction|high|low|level)\b)\w"
 )
-_SPACE = re.compile(r"\s+")
 #: From this many hours apart on, two positions have nothing in common: a quarter of the circle.
 _APART = 3
 
 
 def clock_positions(text: str) -> list[int]:
     """The hours that a text names as positions, 1 to 12, in their order."""
-    line = _SPACE.sub(" ", fold(text))
+    line = " ".join(fold(text).split())
     found: list[tuple[int, int]] = []
-    for number, mention in enumerate(_MENTIONS):
-        for match in mention.finditer(line):
-            if number == 2 and _UNITS.match(line, match.end()):
+    for sign, mention in _MENTIONS:
+        for match in mention.finditer(line) if sign in line else ():
+            if mention is _COUNTED and _UNITS.match(line, match.end()):
                 continue
             found += [(match.start(group), _HOURS[match[group]]) for group in (1, 2) if match[group]]
     return [hour for _, hour in sorted(set(found))]
@@ -75,10 +76,12 @@ class ClockPosition:
         self._options = options
 
     def check(self, items: Sequence[Item]) -> list[Score]:
-        return [self._one(item) for item in items]
+        # Items of one row come together, and each text is read once.
+        texts = {text for item in items for text in (item.text, item.reference)}
+        found = {text: clock_positions(text) for text in texts}
+        return [self._one(found[item.reference], found[item.text]) for item in items]
 
-    def _one(self, item: Item) -> Score:
-        reference, text = clock_positions(item.reference), clock_positions(item.text)
+    def _one(self, reference: Sequence[int], text: Sequence[int]) -> Score:
         value = alike(reference, text)
         if value is None:
             detail = "Neither text names a clock position."

@@ -87,11 +87,12 @@ class DirectionAgreement:
         self._options = options
 
     def check(self, items: Sequence[Item]) -> list[Score]:
-        return [self._one(item) for item in items]
+        # Items of one row come together, and each text is read once.
+        texts = {text for item in items for text in (item.text, item.reference)}
+        found = {text: directions(text, clock=self._options.clock) for text in texts}
+        return [self._one(found[item.reference], found[item.text]) for item in items]
 
-    def _one(self, item: Item) -> Score:
-        reference = directions(item.reference, clock=self._options.clock)
-        text = directions(item.text, clock=self._options.clock)
+    def _one(self, reference: Sequence[Direction], text: Sequence[Direction]) -> Score:
         value = agreement(reference, text)
         if value is None:
             detail = "Neither text names a direction."

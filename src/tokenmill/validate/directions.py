@@ -55,12 +55,15 @@ def directions(text: str, *, clock: bool = True) -> list[Direction]:
 
 def _named(tokens: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """Where a direction is named, in how many words, and which."""
-    place = 0
-    while place < len(tokens):
-        width, name = _phrase(tokens, place) or _compass(tokens, place) or _word(tokens, place) or (1, "")
-        if name:
+    end = 0
+    for place, token in enumerate(tokens):
+        if token not in spoken.STARTS or place < end:
+            continue
+        found = _phrase(tokens, place) or _compass(tokens, place) or _word(tokens, place)
+        if found is not None:
+            width, name = found
+            end = place + width
             yield place, width, name
-        place += width
 
 
 def _at(tokens: Sequence[str], place: int) -> str:
@@ -82,7 +85,7 @@ def _phrase(tokens: Sequence[str], place: int) -> tuple[int, str] | None:
         return 2, "counterclockwise"
     if (word, after) == ("port", "side") or (word == "port" and _at(tokens, place - 1) == "to"):
         return 1, "left"
-    if word in spoken.RAISE | spoken.LOWER and spoken.ALTITUDE & {after, third}:
+    if (word in spoken.RAISE or word in spoken.LOWER) and spoken.ALTITUDE & {after, third}:
         return 2, "up" if word in spoken.RAISE else "down"
     if word == "behind":
         return 1, "back" if after in ("you", "us", "me", "yourself") else "behind"

@@ -31,10 +31,12 @@ class LandmarkAgreement:
         self._gazetteer = gazetteer(options.more)
 
     def check(self, items: Sequence[Item]) -> list[Score]:
-        return [self._one(item) for item in items]
+        # Items of one row come together, and each text is read once.
+        texts = {text for item in items for text in (item.text, item.reference)}
+        found = {text: self._gazetteer.landmarks(text) for text in texts}
+        return [self._one(found[item.reference], found[item.text]) for item in items]
 
-    def _one(self, item: Item) -> Score:
-        reference, text = self._gazetteer.landmarks(item.reference), self._gazetteer.landmarks(item.text)
+    def _one(self, reference: Sequence[Landmark], text: Sequence[Landmark]) -> Score:
         value = agreement(self._gazetteer, reference, text)
         if value is None:
             detail = "Neither text names a landmark."

@@ -51,7 +51,10 @@ class Gazetteer:
         self._articles, self._places, self._ends = grammar["articles"], grammar["places"], grammar["ends"]
         self._nothing, self._verbs = grammar["nothing"], grammar["verbs"]
         self._stops = self._ends | self._articles
-        self._widest = max(len(phrase) for phrase in self._names)
+        self._widest: dict[str, int] = {}
+        for phrase in self._names:
+            for first in _forms(phrase[0]) if len(phrase) == 1 else phrase[:1]:
+                self._widest[first] = max(len(phrase), self._widest.get(first, 0))
 
     def landmarks(self, text: str) -> list[Landmark]:
         """What the text names, each once, in its order; "the red house" is told by "house" later on."""
@@ -73,8 +76,11 @@ class Gazetteer:
         return (1.0 if this.name == that.name else 0.5) * (1.0 if complete else 0.75)
 
     def _named(self, tokens: Sequence[str]) -> Iterator[Landmark]:
-        place = 0
-        while place < len(tokens):
+        end, after_article = 0, False
+        for place, token in enumerate(tokens):
+            is_after, after_article = after_article, token in self._articles
+            if place < end or not (is_after or token in self._widest):
+                continue
             name, width = self._known(tokens, place)
             if name:
                 yield Landmark(name, self._marks_before(tokens, place))
@@ -82,10 +88,10 @@ class Gazetteer:
                 name, width = self._unknown(tokens, place)
                 if name:
                     yield Landmark(name, self._marks_before(tokens, place + width - 1), known=False)
-            place += width
+            end = place + width
 
     def _known(self, tokens: Sequence[str], place: int) -> tuple[str, int]:
-        for width in range(min(self._widest, len(tokens) - place), 0, -1):
+        for width in range(min(self._widest.get(tokens[place], 0), len(tokens) - place), 0, -1):
             phrase = tuple(tokens[place : place + width])
             for last in _singulars(phrase[-1]):
                 name = self._names.get((*phrase[:-1], last))
@@ -152,6 +158,11 @@ def _singulars(word: str) -> tuple[str, ...]:
     if word.endswith("s") and not word.endswith(("ss", "us", "is", "'s")) and len(word) > 3:
         return word, word[:-1]
     return (word,)
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    """The words of which `_singulars` may make this one."""
+    return word, f"{word}s", f"{word}es", *([f"{word[:-1]}ies"] if word.endswith("y") else [])
 
 
 @cache

@@ -18,7 +18,7 @@ def shingles(text: str, run: int = RUN) -> frozenset[str]:
     line = normalised(text)
     if len(line) <= run:
         return frozenset([line] if line else [])
-    return frozenset(line[start : start + run] for start in range(len(line) - run + 1))
+    return frozenset({line[start : start + run] for start in range(len(line) - run + 1)})
 
 
 def jaccard(these: frozenset[str], those: frozenset[str]) -> float:

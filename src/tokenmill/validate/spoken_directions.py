@@ -109,6 +109,10 @@ NEGATORS = _set(
     "not no never without nor neither cannot dont avoid avoids avoiding refrain miss missing forget forgetting fail "
     "failing hesitate"
 )
+#: Every word with which the name of a direction can begin: at any other there is nothing to look for.
+STARTS = TURN.union(WORDS, COMPASS, AFTER_MOVE, RAISE, LOWER) | _set(
+    "u reverse reversing about 180 counter anti port behind in"
+)
 #: What ends the reach of a negator. `and` ends it unless a direction follows at once.
 BOUNDS = frozenset(".,;:!?()\n") | _set("but then until when once while after before")
 REACH = 6
