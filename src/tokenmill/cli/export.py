@@ -20,7 +20,12 @@ from tokenmill.workload import Reader
 @click.command()
 @click.argument("run", default="last")
 @OUTPUT
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default by the name of the output.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice((*FORMATS, "json")),
+    help="Default by the name of the output; json is for data sets.",
+)
 @click.option("--with-input", is_flag=True, help="CSV and Parquet: the columns of the input before the answer.")
 @click.option("--with-timings", is_flag=True, help="JSONL: nodes, attempts and times of each request.")
 @click.option("--raw-cells", is_flag=True, help="CSV: leave cells that a spreadsheet takes for formulas as they are.")
@@ -45,12 +50,14 @@ def command(
     folder = find(runs_folder(runs_dir), run)
     manifest = read_manifest(folder)
     options = options_of(manifest)
+    if options.pipeline is not None and with_input:
+        raise UsageError("a data set holds its input anyway; leave --with-input out")
     if with_input and format_of(output, format_) not in ("csv", "parquet"):
         raise UsageError(f"{output}: input columns are for CSV and Parquet; leave --with-input out")
     if options.pipeline is not None:
-        _export_data_set(folder, manifest, output)
+        _export_data_set(folder, manifest, output, format_)
         return
-    check_output(output, options.workload.source, format_, with_timings=with_timings)
+    check_output(output, options.workload, format_, with_timings=with_timings)
     record = Record(folder / RECORD)
     try:
         with Reader(options.workload, located(manifest.input, folder)) as reader:
@@ -72,16 +79,15 @@ def command(
     tell(printable(f"{rows} of {manifest.rows} rows written to {output}"))
 
 
-def _export_data_set(folder: Path, manifest: Manifest, output: Path) -> None:
+def _export_data_set(folder: Path, manifest: Manifest, output: Path, chosen: str | None) -> None:
     from tokenmill.driver.data_set import write_data_set
 
     options = options_of(manifest)
-    if output.suffix not in (".jsonl", ".ndjson"):
-        raise UsageError(f"{output}: data sets are written as JSONL; end the name in .jsonl")
-    check_output(output, options.workload.source, None)
+    check_output(output, options.workload, chosen, recipe=options.pipeline)
     record = Record(folder / RECORD)
     try:
-        items = write_data_set(record, manifest, options, located(manifest.input, folder), output)
+        found = located(manifest.input, folder)
+        items = write_data_set(record, manifest, options, found, output, chosen=chosen)
     finally:
         record.close()
     tell(printable(f"{items} items written to {output}"))

@@ -23,6 +23,7 @@ from tokenmill.cli.options import (
     given_settings,
     some_node,
 )
+from tokenmill.cli.rows import ROW_OPTIONS, row_choices, tell_skipped
 from tokenmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.command(cls=Sectioned)
 @click.argument("source")
 @WORKLOAD_OPTIONS
+@ROW_OPTIONS
 @NODE_OPTIONS
 @ANSWER_OPTIONS
 @SETTING_OPTIONS
@@ -64,8 +66,8 @@ def command(
     quiet: bool,
     **chosen: Any,
 ) -> None:
-    """Answers every prompt of SOURCE: a .txt, .jsonl, .csv or .parquet file, '-' for standard input, or a built-in set
-    (sentences, sentences-15, texts, synthetic:...).
+    """Answers every prompt of SOURCE: a .txt, .jsonl, .json, .csv or .parquet file, a folder of such with --split, '-'
+    for standard input, or a built-in set (sentences, sentences-15, texts, synthetic:...).
 
     Every answer is recorded durably as it comes; an interrupted run goes on with 'tokenmill resume'.
 
@@ -92,13 +94,15 @@ def command(
             from tokenmill.driver.forecast import forecast
 
             if output is not None:
-                check_output(output, options.workload.source, with_timings=settings.with_timings)
+                spec, recipe = options.workload, options.pipeline
+                check_output(output, spec, with_timings=settings.with_timings, recipe=recipe)
             show(forecast(options, settings, runs), as_json=as_json)
             return
         if extend is not None:
             folder, settings = _extended(runs, extend, options, chosen)
         else:
             folder = prepare(options, settings, runs=runs, run_id=run_id, output=output)
+            tell_skipped(folder, quiet=quiet)
     carry_out(folder, settings, as_json=as_json, quiet=quiet, surveyed=True)
 
 
@@ -118,6 +122,7 @@ def _options(source: str, chosen: dict[str, Any]) -> Options:
         endpoint=chosen["endpoint"],
         bad_rows=chosen["bad_rows"],
         sampling=answers.sampling,
+        **row_choices(chosen),
     )
     return Options(workload=workload, pipeline=_recipe(chosen), **answers.rest)
 

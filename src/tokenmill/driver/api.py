@@ -26,7 +26,10 @@ from tokenmill.workload import ROWS
 
 T = TypeVar("T")
 SAMPLING = tuple(Sampling.__struct_fields__)
-WORKLOAD = ("format", "prompt_column", "template", "id_column", "system", "limit", "endpoint", "bad_rows")
+WORKLOAD = (
+    *("format", "prompt_column", "template", "id_column", "system", "endpoint", "bad_rows"),
+    *("limit", "split", "shares", "sample"),
+)
 ANSWERS = ("dtype", "context", "seed")
 
 
@@ -155,6 +158,8 @@ def chosen_options(
     if "seed" in given:  # a run's seed is the seed of every row's own
         data["workload"]["sampling"].pop("seed")
     chosen = _pick(given, Settings.__struct_fields__) | {"model": model, "nodes": named_nodes(model, nodes)}
+    if given.get("shares") is not None or given.get("sample") is not None:
+        data["workload"]["seed"] = given.get("seed", 0)
     return _convert(data, Options), _convert(chosen, Settings)
 
 

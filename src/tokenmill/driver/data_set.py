@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
 
 from tokenmill.driver.card import Count, card_of, markdown
+from tokenmill.driver.data_form import Form, Lines, Parquet, Rows, Structure, beside, encoded, form_of
 from tokenmill.driver.options import Options
 from tokenmill.driver.storyteller import Story, Storyteller
 from tokenmill.errors import StorageError
-from tokenmill.pipeline import Told
+from tokenmill.pipeline import Recipe, Told
 from tokenmill.pipeline.story import Kept
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.folder import Manifest
@@ -24,6 +25,7 @@ from tokenmill.record.store import Record
 from tokenmill.record.stories import Scored, Stories
 from tokenmill.report.certificate import Certificate
 from tokenmill.workload import Input, Reader
+from tokenmill.workload.episodes import EPISODES, Episodes
 
 #: Scores of the items of one story, by key.
 Scores = dict[str, list[Scored]]
@@ -36,22 +38,27 @@ def write_data_set(
     found: Input,
     path: Path,
     certificate: Certificate | None = None,
+    chosen: str | None = None,
 ) -> int:
     """Writes the accepted items to `path` and the rest beside it; returns how many were accepted.
 
+    The form of `path` is the one `chosen`, or that of its suffix; the rest are lines of JSON whatever it is.
     `NAME.rest.jsonl` has items that were rejected, spare, or the best that there was, and `NAME.missed.jsonl` the rows
     that didn't succeed, with the reasons. The card is `NAME.card.json` and `NAME.card.md`.
     Raises `StorageError` if a file can't be written.
     """
     count = Count(options.pipeline)
+    form = form_of(path, count.recipe, chosen)
     try:
         with ExitStack() as opened:
             main, rest, missed = (
                 opened.enter_context(whole_file(each)) for each in (path, beside(path, "rest"), beside(path, "missed"))
             )
+            written = _opened(form, main, count.recipe, record, options, found, opened)
             for story, told, scores in stories_of(record, options, found):
                 count.add(story, told, scores)
-                _write(story, told, scores, count, main, rest, missed)
+                written.add(story.root, _write(story, told, scores, count, rest, missed))
+            written.close()
         card = card_of(record, manifest, count, certificate)
         for name, text in (("json", json.dumps(card, indent=1) + "\n"), ("md", markdown(card))):
             with whole_file(path.with_name(f"{path.stem}.card.{name}")) as file:
@@ -64,8 +71,28 @@ def write_data_set(
     return count.accepted
 
 
-def beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.stem}.{what}.jsonl")
+def _opened(
+    form: str, file: IO[bytes], recipe: Recipe, record: Record, options: Options, found: Input, opened: ExitStack
+) -> Form:
+    """What writes a form into a file."""
+    if form == "jsonl":
+        return Lines(file)
+    if form == "parquet":
+        return Parquet(file, recipe)
+    if found.kind == EPISODES:
+
+        def place(root: int) -> tuple[int, int]:
+            at = record.place(root)
+            return at.offset, at.length
+
+        return Structure(file, recipe, opened.enter_context(closing(Episodes(Path(found.data.path), place))))
+    reader = opened.enter_context(Reader(options.workload, found))
+
+    def fields(root: int) -> dict[str, Any]:
+        at = record.place(root)
+        return reader.fields(at.offset, at.length, at.line)
+
+    return Structure(file, recipe, Rows(fields))
 
 
 def stories_of(record: Record, options: Options, found: Input) -> Iterator[tuple[Story, Told, Scores]]:
@@ -102,23 +129,29 @@ def scores_of(stories: Stories, story: Story) -> Scores:
 
 
 def _write(
-    story: Story, told: Told, scores: Scores, count: Count, main: IO[bytes], rest: IO[bytes], missed: IO[bytes]
-) -> None:
+    story: Story, told: Told, scores: Scores, count: Count, rest: IO[bytes], missed: IO[bytes]
+) -> list[dict[str, Any]]:
+    """Writes what isn't accepted; returns what is."""
     verdicts = {each.about: (each.stage, each.item.value) for each in told.items if each.stage in count.judges}
+    accepted = []
     for each in told.items:
         if each.stage not in count.judges:
             line = _line(story, told, each, scores.get(each.key, []), verdicts.get(each.key))
-            (main if each.label == "accepted" else rest).write(line)
+            if each.label == "accepted":
+                accepted.append(line)
+            else:
+                rest.write(encoded(line))
     if told.outcome != "success":
         reasons = list(told.reasons)
         missed.write(
-            _encoded({"id": story.custom_id, "outcome": told.outcome, "rounds": told.rounds, "reasons": reasons})
+            encoded({"id": story.custom_id, "outcome": told.outcome, "rounds": told.rounds, "reasons": reasons})
         )
+    return accepted
 
 
 def _line(
     story: Story, told: Told, each: Kept, scores: list[Scored], verdict: tuple[str, float | None] | None
-) -> bytes:
+) -> dict[str, Any]:
     values: dict[str, float | None] = {score.validator: score.value for score in scores}
     if verdict is not None:
         values[verdict[0]] = verdict[1]
@@ -137,8 +170,4 @@ def _line(
         "reasons": list(each.reasons),
         "input": story.fields,
     }
-    return _encoded({name: value for name, value in said.items() if value is not None})
-
-
-def _encoded(line: dict[str, Any]) -> bytes:
-    return json.dumps(line).encode() + b"\n"
+    return {name: value for name, value in said.items() if value is not None}

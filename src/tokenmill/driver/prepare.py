@@ -8,24 +8,27 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.driver.data_form import beside, form_of
 from tokenmill.driver.launching import refuse_slower
 from tokenmill.driver.options import Options, Settings, as_data, changes
 from tokenmill.driver.source import RowSource
 from tokenmill.driver.survey import Survey, survey
 from tokenmill.engine import Engine
 from tokenmill.errors import InputFaults, StorageError, UsageError
+from tokenmill.pipeline.recipe import Recipe
 from tokenmill.record import folder as folders
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.export import errors_path, format_of
 from tokenmill.record.folder import Manifest
 from tokenmill.record.store import Record
-from tokenmill.workload import Entry, Input, Reader, scan
+from tokenmill.workload import Entry, Input, Reader, Spec, scan
+from tokenmill.workload.splits import sources_of
 
 RECORD = "record.db"
 #: Faults of token counts that are kept as text; the rest is counted.
@@ -52,9 +55,7 @@ def prepare(
 ) -> Path:
     """Makes a run folder that can be started; returns its path. On any fault the folder is gone again."""
     if output is not None:
-        check_output(output, options.workload.source, with_timings=settings.with_timings)
-        if options.pipeline is not None and format_of(output) != "jsonl":
-            raise UsageError(f"{output}: data sets are written as JSONL; end the name in .jsonl")
+        check_output(output, options.workload, with_timings=settings.with_timings, recipe=options.pipeline)
     nodes = survey(options, settings)
     refuse_slower(settings, nodes.first[1].digest, runs)
     folders.remove_abandoned(runs)
@@ -193,13 +194,23 @@ def check_lengths(record: Record, source: RowSource, engine: tuple[Engine, Engin
     record.fill_failures(failures)
 
 
-def check_output(output: Path, source: str, chosen: str | None = None, *, with_timings: bool = False) -> None:
-    """Refuses an output that can't be written, or that is the input itself, before anything is sent."""
-    if format_of(output, chosen) != "jsonl" and with_timings:
+def check_output(
+    output: Path, spec: Spec, chosen: str | None = None, *, with_timings: bool = False, recipe: Recipe | None = None
+) -> None:
+    """Refuses an output that can't be written, or that is the input itself, before anything is sent.
+
+    With a recipe the output is a data set.
+    """
+    if recipe is not None:
+        form_of(output, recipe, chosen)
+    elif format_of(output, chosen) != "jsonl" and with_timings:
         raise UsageError(f"{output}: timings are for JSONL; end the name in .jsonl or leave --with-timings out")
     probe = output.with_name(f".{output.name}.probe")
     try:
-        _check_apart(output, Path(source))
+        others = {errors_path(output): "failed requests"}
+        if recipe is not None:
+            others = {beside(output, "rest"): "the rest", beside(output, "missed"): "missed rows"}
+        _check_apart(output, sources_of(spec), others)
         with whole_file(probe) as file:
             file.write(bytes(folders.PROBE_BYTES))
         probe.unlink()
@@ -207,12 +218,15 @@ def check_output(output: Path, source: str, chosen: str | None = None, *, with_t
         raise UsageError(f"{output}: can't be written ({error.strerror}); name a file in a writable folder") from error
 
 
-def _check_apart(output: Path, source: Path) -> None:
+def _check_apart(output: Path, sources: list[Path], others: Mapping[Path, str]) -> None:
+    """Refuses an output if it, or one of the `others` that come beside it, is a file of the input."""
     if output.exists() and not output.is_file():
         raise UsageError(f"{output} is not a regular file; name another file for the answers")
-    if not source.exists():  # a built-in set, or standard input
-        return
-    if output.exists() and source.samefile(output):
-        raise UsageError(f"{output} is the input; name another file for the answers")
-    if errors_path(output).exists() and source.samefile(errors_path(output)):
-        raise UsageError(f"{errors_path(output)} is the input and would hold failed requests; name another output")
+    for source in sources:
+        if not source.exists():  # a built-in set, or standard input
+            continue
+        if output.exists() and source.samefile(output):
+            raise UsageError(f"{output} is the input; name another file for the answers")
+        for path, what in others.items():
+            if path.exists() and source.samefile(path):
+                raise UsageError(f"{path} is the input and would hold {what}; name another output")

@@ -20,12 +20,17 @@ def opening_spec(recipe: Recipe, spec: Spec) -> Spec:
 
     Raises `UsageError` for options that say what to ask: a recipe does that itself.
     """
-    for name in ("template", "prompt_column", "system"):
+    for name in ("template", "system"):
         if getattr(spec, name) is not None:
-            option = name.replace("_", "-")
-            raise UsageError(f"recipe {recipe.name!r} has its own prompts; leave --{option} out")
+            raise UsageError(f"recipe {recipe.name!r} has its own prompts; leave --{name} out")
+    if spec.prompt_column is not None and recipe.input is None:
+        raise UsageError(
+            f"recipe {recipe.name!r} doesn't say in which field it takes the text of a row; leave --prompt-column out, "
+            'or write input = "NAME" at its top'
+        )
     ask = opening(recipe)
-    return _spec(recipe, spec, recipe.stage(ask.stage), ask)
+    asked = _spec(recipe, spec, recipe.stage(ask.stage), ask)
+    return replace(asked, text_as=recipe.input, text_from=spec.prompt_column)
 
 
 def opening(recipe: Recipe) -> Ask:
@@ -39,7 +44,7 @@ class Asking:
     def __init__(self, recipe: Recipe, spec: Spec, kind: str) -> None:
         self._recipe = recipe
         self._spec = spec
-        self._kind = "table" if kind == "table" else "jsonl"
+        self._kind = kind if kind in ("table", "episodes") else "jsonl"
         self._layouts: dict[tuple[str, bool], Layout] = {}
         self._references: dict[str, PromptTemplate] = {}
 

@@ -90,6 +90,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole pipeline. `sampling` holds the defaults of its stages; `rounds` is the most rounds that a stage has.
 
     `reference`: a template of what validators compare items with. `embedding`: the node that turns texts into vectors.
+    `input`: the field in which templates find the text of a row that has no such field: a line of a plain list, the
+    answer of a dialog, or what the user names.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reference: str | None = None
     sampling: dict[str, Any] = {}
     embedding: str | None = None
+    input: str | None = None
     stages: tuple[Stage, ...] = ()
 
     def stage(self, name: str) -> Stage:

@@ -6,10 +6,11 @@ byte offset when it is dispatched. Neither keeps the rows, so a million of them 
 
 from __future__ import annotations
 
+from tokenmill.workload.entry import Entry
 from tokenmill.workload.input import FileState, Input, InputChanged, check_grown, check_unchanged
 from tokenmill.workload.predict import predict
 from tokenmill.workload.reader import Reader
-from tokenmill.workload.scan import Entry, Scan, scan
+from tokenmill.workload.scan import Scan, scan
 from tokenmill.workload.spec import ROWS, Spec
 
 __all__ = [

@@ -5,37 +5,50 @@ from __future__ import annotations
 import io
 import os
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from msgspec.structs import replace
+
 from tokenmill.errors import UsageError
 from tokenmill.workload import builtin
+from tokenmill.workload.documents import json_records
+from tokenmill.workload.episodes import EPISODES, EpisodeFeed, is_episode
 from tokenmill.workload.faults import RowFault, refuse
 from tokenmill.workload.input import FileState, state_of
-from tokenmill.workload.lines import MAX_LINE, PARQUET, Lines, open_input, sniff
+from tokenmill.workload.lines import PARQUET, Lines, open_input, sniff
+from tokenmill.workload.pieces import Piece, Placed, States
 from tokenmill.workload.spec import ROWS, STDIN, Spec, named_format
+from tokenmill.workload.splits import is_folder, split_files
 from tokenmill.workload.spool import Spool
-from tokenmill.workload.tables import Record, csv_records, parquet_records, python_records
-
-#: Line or row number from 1, offset in the data file, bytes of the row, fault.
-Piece = tuple[int, int, bytes, str | None]
-#: State of the file the user named, if any, and of the file that rows are read from.
-States = tuple[FileState | None, FileState]
+from tokenmill.workload.strict_json import parse_object
+from tokenmill.workload.tables import TOO_LONG, Record, csv_records, line_records, parquet_records, python_records
 
 _HEAD = 4096
-_TOO_LONG = f"is longer than {MAX_LINE} bytes; split it, or check that the file has line ends"
+_SPOOL = "input.jsonl"
 
 
 class Feed(Protocol):
-    """Pieces of one input. `kind` and `unit` are those of `Input`."""
+    """Pieces of one input. `kind`, `unit` and, after the last piece, `skipped` are those of `Input`."""
 
     kind: str
     unit: str
+    skipped: int
 
     def __iter__(self) -> Iterator[Piece]: ...
+    def place(self, number: int) -> str:
+        """Where a piece of this number stands, for people."""
+        ...
+
+    def within(self, custom_id: str | None, /) -> str:
+        """Which part of that place the row of this id is, where several rows share one."""
+        ...
+
     def read(self, offset: int, length: int) -> bytes: ...
     def finish(self) -> States:
         """Reads what is left of a named file and returns the states; called once, after the last piece."""
@@ -49,19 +62,18 @@ def open_feed(spec: Spec, spool: Path, rows: Iterable[object] | None, stdin: io.
     if (spec.source == ROWS) != (rows is not None):
         raise UsageError(f"rows handed over in Python go with source {ROWS!r} and no other")
     if rows is not None:
-        return SpooledFeed("jsonl", "row", python_records(rows), Spool(spool / "input.jsonl"))
+        return _spooled(spec, "jsonl", "row", python_records(rows), spool)
     if builtin.is_builtin(spec.source):
-        records = python_records(builtin.builtin_rows(spec.source))
-        return SpooledFeed("jsonl", "row", records, Spool(spool / "input.jsonl"))
+        return _spooled(spec, "jsonl", "row", python_records(builtin.builtin_rows(spec.source)), spool)
     if spec.source == STDIN:
         return _open_stdin(spec, spool, stdin or _own_stdin())
+    if is_folder(spec.source):
+        return _open_folder(spec, spool)
     return _open_file(spec, spool)
 
 
-class PlainFeed:
+class PlainFeed(Placed):
     """Lines read in place."""
-
-    unit = "line"
 
     def __init__(self, kind: str, source: str, file: BinaryIO) -> None:
         self.kind = kind
@@ -84,10 +96,8 @@ class PlainFeed:
         self._file.close()
 
 
-class CopiedFeed:
+class CopiedFeed(Placed):
     """Lines of a stream, copied byte for byte into the spool. What follows the last row used is not read."""
-
-    unit = "line"
 
     def __init__(self, kind: str, source: str, file: BinaryIO, spool: Spool) -> None:
         self.kind = kind
@@ -107,7 +117,7 @@ class CopiedFeed:
         self._spool.close()
 
 
-class SpooledFeed:
+class SpooledFeed(Placed):
     """Records written as JSONL into the spool; `state` tells the state of the named file once it has been read."""
 
     def __init__(
@@ -151,7 +161,7 @@ class SpooledFeed:
 def _pieces(lines: Lines) -> Iterator[Piece]:
     for number, offset, data in lines:
         if data is None:
-            yield number, offset, b"", _TOO_LONG
+            yield number, offset, b"", TOO_LONG
         else:
             yield number, offset, data, None
 
@@ -176,25 +186,105 @@ def _open_file(spec: Spec, spool: Path) -> Feed:
 def _file_feed(spec: Spec, file: BinaryIO, spool: Path) -> Feed:
     head = file.read(_HEAD)
     file.seek(0)
-    kind = named_format(spec) or sniff(head)
+    kind = _container(spec, head)
     if kind == "parquet":
-        return _parquet_feed(spec.source, file, spool)
+        state = partial(state_of, Path(spec.source).absolute())
+        return _spooled(spec, "table", "row", parquet_records(spec.source, file), spool, state, file)
     if head.startswith(PARQUET):
         raise refuse(spec.source, "this is a Parquet file; give it the suffix .parquet or --format parquet")
-    if kind != "csv":
-        return PlainFeed(kind, spec.source, file)
     before = os.fstat(file.fileno())
     lines = Lines(spec.source, file, end=before.st_size)
-    records = csv_records(lines, tab=spec.source.lower().endswith(".tsv"))
     state = partial(_finished, spec.source, file, lines, before)
-    return SpooledFeed("table", "line", records, Spool(spool / "input.jsonl"), state, file)
+    if kind == "jsonl" and (spec.format == EPISODES or (spec.format is None and _begins_with_episode(spec, file))):
+        return EpisodeFeed("line", line_records(lines), Spool(spool / _SPOOL), state, file)
+    if kind not in ("csv", "json"):
+        return PlainFeed(kind, spec.source, file)
+    kept = "table" if kind == "csv" else "jsonl"
+    return _spooled(spec, kept, "line", _records(kind, spec.source, lines), spool, state, file)
 
 
-def _parquet_feed(source: str, file: BinaryIO, spool: Path) -> Feed:
-    records = parquet_records(source, file)
-    return SpooledFeed(
-        "table", "row", records, Spool(spool / "input.jsonl"), partial(state_of, Path(source).absolute()), file
-    )
+def _container(spec: Spec, head: bytes) -> str:
+    """How the rows of a file are kept; episodes may be so in several ways."""
+    if spec.format not in (None, EPISODES):
+        return str(spec.format)
+    kind = named_format(replace(spec, format=None)) or sniff(head)
+    if spec.format == EPISODES and kind in ("txt", "csv"):
+        raise refuse(spec.source, "episodes are JSON, JSONL or Parquet; end the name so, or leave --format out")
+    return kind
+
+
+def _records(kind: str, source: str, lines: Lines) -> Iterator[Record]:
+    if kind == "csv":
+        return csv_records(lines, tab=source.lower().endswith(".tsv"))
+    return json_records(lines) if kind == "json" else line_records(lines, is_plain=kind == "txt")
+
+
+def _begins_with_episode(spec: Spec, file: BinaryIO) -> bool:
+    first = next(line_records(Lines(spec.source, file)), None)
+    file.seek(0)
+    return _is_episode(first)
+
+
+def _is_episode(record: Record | None) -> bool:
+    if record is None or isinstance(record[1], RowFault):
+        return False
+    try:
+        return is_episode(parse_object(record[1], 0))
+    except RowFault:
+        return False
+
+
+def _spooled(
+    spec: Spec,
+    kind: str,
+    unit: str,
+    records: Iterator[Record],
+    spool: Path,
+    state: Callable[[], FileState] | None = None,
+    file: BinaryIO | None = None,
+) -> SpooledFeed | EpisodeFeed:
+    """A feed of records, which may be episodes: by option, or as the first of them shows."""
+    first = next(records, None)
+    every = records if first is None else chain([first], records)
+    if spec.format == EPISODES or (spec.format is None and _is_episode(first)):
+        return EpisodeFeed(unit, every, Spool(spool / _SPOOL), state, file)
+    return SpooledFeed(kind, unit, every, Spool(spool / _SPOOL), state, file)
+
+
+def _open_folder(spec: Spec, spool: Path) -> Feed:
+    files = split_files(spec)
+    if len(files) == 1:
+        return _open_file(replace(spec, source=str(files[0])), spool)
+    is_table = _container(replace(spec, source=str(files[0])), b"") in ("csv", "parquet")
+    joined = _Joined(spec, files)
+    feed = _spooled(spec, "table" if is_table else "jsonl", "row", joined.records(), spool)
+    feed.places = joined.place
+    return feed
+
+
+class _Joined:
+    """The rows of several files, counted on from one to the next."""
+
+    def __init__(self, spec: Spec, files: list[Path]) -> None:
+        self._spec = spec
+        self._files = files
+        self._starts: list[int] = []
+
+    def records(self) -> Iterator[Record]:
+        count = 0
+        for path in self._files:
+            self._starts.append(count)
+            with open_input(str(path)) as file:
+                kind = _container(replace(self._spec, source=str(path)), b"")
+                lines = Lines(str(path), file)
+                rows = parquet_records(str(path), file) if kind == "parquet" else _records(kind, str(path), lines)
+                for _, data in rows:
+                    count += 1
+                    yield count, data
+
+    def place(self, number: int) -> str:
+        part = bisect_left(self._starts, number) - 1
+        return f"row {number} ({self._files[part].name}, row {number - self._starts[part]})"
 
 
 def _own_stdin() -> io.BufferedReader | None:
@@ -212,8 +302,9 @@ def _open_stdin(spec: Spec, spool: Path, stdin: io.BufferedReader | None) -> Fee
     kind = spec.format or sniff(head)
     if kind == "parquet":
         raise refuse("standard input", "Parquet can't be piped in; name the file")
-    if kind == "csv":
-        records = csv_records(Lines("standard input", stdin), tab=False)
-        return SpooledFeed("table", "line", records, Spool(spool / "input.jsonl"))
+    if kind in ("csv", "json", EPISODES):
+        container = ("json" if head.lstrip().startswith(b"[") else "jsonl") if kind == EPISODES else kind
+        records = _records(container, "standard input", Lines("standard input", stdin))
+        return _spooled(spec, "table" if kind == "csv" else "jsonl", "line", records, spool)
     suffix = "txt" if kind == "txt" else "jsonl"
     return CopiedFeed(kind, "standard input", stdin, Spool(spool / f"input.{suffix}"))

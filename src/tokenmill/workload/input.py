@@ -29,6 +29,7 @@ class Input(Struct, frozen=True, kw_only=True):
     `source` is the file the user named (None for standard input, built-ins and Python rows), `data` the one that
     rows are read from: the same file, or the spool. `kind` says how its rows look, `unit` what rows are counted in
     (`line` or `row`), `models` are the first few model names that rows ask for, `endpoint` is what all rows ask for.
+    `skipped` counts dialogs whose answers are too short to be rows.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Input(Struct, frozen=True, kw_only=True):
     rows: int
     models: tuple[str, ...] = ()
     endpoint: Literal["chat", "completions"] = "chat"
+    skipped: int = 0
 
     @property
     def sha256(self) -> str:

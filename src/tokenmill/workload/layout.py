@@ -52,7 +52,10 @@ class Row(Struct, frozen=True, gc=False):
 
 
 class Layout:
-    """Reads rows of one input. `kind` is `txt`, `jsonl`, `openai`, or `table` for cells of CSV and Parquet."""
+    """Reads rows of one input. `kind` is `txt`, `jsonl`, `openai`, `episodes`, or `table` for cells of CSV and Parquet.
+
+    The fields of episodes are all data: what a robot is asked may well have a `stop` or a `seed` that is no option.
+    """
 
     def __init__(self, spec: Spec, kind: str) -> None:
         self.spec = spec
@@ -65,28 +68,37 @@ class Layout:
         used = self.template.fields if self.template else frozenset[str]()
         self._data = used | {name for name in (spec.prompt_column, spec.id_column) if name is not None}
         self._harmless = {*KNOWN, *self._data}
+        if kind == "episodes":
+            _check_episodes(spec)
 
     def fields(self, data: bytes, offset: int) -> dict[str, object]:
         """The row as an object; raises `RowFault` if it is none."""
-        if self.kind == "txt":
-            return {"prompt": decode(data, offset)}
-        return parse_object(data, offset)
+        found: dict[str, object] = (
+            {"prompt": decode(data, offset)} if self.kind == "txt" else parse_object(data, offset)
+        )
+        if self.spec.text_as is not None:
+            self._add_text(found, self.spec.text_as)
+        return found
+
+    def _add_text(self, fields: dict[str, object], name: str) -> None:
+        """Puts the text of a row where templates look for it."""
+        column = self.spec.text_from
+        if column is not None:
+            if column not in fields:
+                raise RowFault(f"prompt column {column!r} is missing; the row has {_names(fields)}")
+            fields[name] = fields[column]
+        elif name not in fields:
+            text = fields.get("answer" if self.kind == "episodes" else "prompt")
+            if isinstance(text, str):
+                fields[name] = text
 
     def custom_id(self, fields: dict[str, object]) -> str | None:
         """The row's own id, None if it has none; raises `RowFault` for one that can't be used."""
         value = fields.get(self.id_name)
         if type(value) is int and self.spec.id_column is not None:
             return str(value)
-        if isinstance(value, str):
-            if not value.strip():
-                raise RowFault(f"{self.id_name} is empty; give an id or leave the field out")
-            if len(value) > MAX_ID:
-                raise RowFault(f"{self.id_name} has {len(value)} characters, more than {MAX_ID}; shorten it")
-            if not value.isprintable() and _CONTROL.search(value):
-                raise RowFault(f"{self.id_name} {shown(value)} holds a control character; remove it")
-            return value
         if value is not None:
-            raise RowFault(f"{self.id_name} must be a string, not {shown(value)}; put it in double quotes")
+            return checked_id(self.id_name, value)
         if self.spec.id_column is not None:
             raise RowFault(f"id column {self.id_name!r} is missing or empty; the row has {_names(fields)}")
         return None
@@ -97,7 +109,9 @@ class Layout:
             return self._asked(custom_id, batch_body(fields), fields["url"] == COMPLETIONS)
         if self._own:
             prompt = self._own_prompt(fields)
-            sampling = read_options(fields, self.spec.sampling, lenient=self._lenient, data=self._data)
+            sampling = self.spec.sampling
+            if self.kind != "episodes":
+                sampling = read_options(fields, sampling, lenient=self._lenient, data=self._data)
             return self._row(custom_id, prompt, sampling, None, self._is_raw(False))
         for name in fields:
             if name not in self._harmless:
@@ -161,6 +175,26 @@ class Layout:
             raise RowFault(f"field {shown(name)} is not known; did you mean {close}? Or make it data: --prompt-column")
         if len(self._harmless) < _REMEMBERED:
             self._harmless.add(name)
+
+
+def checked_id(name: str, value: object) -> str:
+    """An id that can be used; raises `RowFault`."""
+    if not isinstance(value, str):
+        raise RowFault(f"{name} must be a string, not {shown(value)}; put it in double quotes")
+    if not value.strip():
+        raise RowFault(f"{name} is empty; give an id or leave the field out")
+    if len(value) > MAX_ID:
+        raise RowFault(f"{name} has {len(value)} characters, more than {MAX_ID}; shorten it")
+    if not value.isprintable() and _CONTROL.search(value):
+        raise RowFault(f"{name} {shown(value)} holds a control character; remove it")
+    return value
+
+
+def _check_episodes(spec: Spec) -> None:
+    if spec.template is None and spec.prompt_column is None:
+        raise UsageError("episodes hold no prompts; give --pipeline, a --template, or --prompt-column answer")
+    if spec.id_column is not None:
+        raise UsageError("dialogs are called by episode_id and number, such as e1/2; leave --id-column out")
 
 
 def _compile(source: str | None) -> PromptTemplate | None:

@@ -32,7 +32,7 @@ _FOREIGN = (
 )
 PARQUET = b"PAR1"
 #: An object, or a list of objects; prompts may begin with a bracket of another kind, such as [INST].
-_JSON = re.compile(rb'\[?\s*\{\s*["}]')
+_JSON = re.compile(rb'(\[?)\s*\{\s*["}]')
 
 #: Line number from 1, offset, bytes without the line's end; None for a line over the cap.
 Line = tuple[int, int, bytes | None]
@@ -82,14 +82,24 @@ class Lines:
             else:
                 yield number, offset, data
 
+    def blocks(self) -> Iterator[bytes]:
+        """All bytes, without a mark at the beginning. Raises `InputFaults` for those that are no UTF-8 text at all."""
+        while data := self._read(BUFFER, whole=False):
+            if self.size == 0:
+                self._check_head(data)
+            self._take(data)
+            yield data.removeprefix(BOM) if self.size == len(data) else data
+
     def drain(self) -> None:
         """Reads to the end, so that the hash covers the whole file."""
         while data := self._read(BUFFER):
             self._take(data)
 
-    def _read(self, most: int) -> bytes:
+    def _read(self, most: int, *, whole: bool = True) -> bytes:
+        """The next bytes, at most so many; a `whole` line if that is not longer."""
+        read = self._file.readline if whole else self._file.read
         try:
-            return self._file.readline(most if self._end is None else min(most, self._end - self.size))
+            return read(most if self._end is None else min(most, self._end - self.size))
         except OSError as error:
             raise refuse(self.source, f"can't be read ({error.strerror}); check the disk and try again") from error
 
@@ -130,8 +140,9 @@ def open_input(source: str) -> BinaryIO:
 
 
 def sniff(head: bytes) -> str:
-    """The format that the first bytes of an input show: parquet, jsonl or txt."""
+    """The format that the first bytes of an input show: parquet, json (a list), jsonl or txt."""
     if head.startswith(PARQUET):
         return "parquet"
     text = head.removeprefix(BOM).lstrip()
-    return "jsonl" if _JSON.match(text) else "txt"
+    found = _JSON.match(text)
+    return "txt" if found is None else "json" if found[1] else "jsonl"

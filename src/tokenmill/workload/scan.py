@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
 from tokenmill.event import WORDINGS, group_of
+from tokenmill.workload.choice import Choice, sampled
+from tokenmill.workload.entry import Entry
+from tokenmill.workload.episodes import EPISODES, skipped_words
 from tokenmill.workload.faults import Faults, RowFault, refuse, shown
-from tokenmill.workload.feed import Feed, Piece, open_feed
+from tokenmill.workload.feed import Feed, open_feed
 from tokenmill.workload.ids import Ids
 from tokenmill.workload.input import Input
 from tokenmill.workload.layout import Layout, Row
+from tokenmill.workload.pieces import Piece
 from tokenmill.workload.predict import predict
 from tokenmill.workload.prefix import Prefixes
 from tokenmill.workload.spec import STDIN, Spec, settle
@@ -28,25 +30,6 @@ MAX_WORDINGS = WORDINGS - 1
 MAX_MODELS = 16
 
 _DIGITS = re.compile(r"\d+")
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """One row's place and what the schedule needs to know of it.
-
-    `row` counts rows from 0 in input order; a row without an id of its own is called `row-1` and so on, from 1.
-    `line` is the line (or table row) from 1, `offset` and `length` are bytes in the data file. `predicted` is the
-    output in tokens, `group` tells prompts of the same wording, numbers aside, and of the same long beginning (see
-    `group_of`). `fault` is set only with `bad_rows="fail"`; such a row is never dispatched.
-    """
-
-    row: int
-    custom_id: str
-    line: int
-    offset: int
-    length: int
-    predicted: float
-    group: int
-    fault: str | None = None
 
 
 class Scan:
@@ -65,7 +48,7 @@ class Scan:
         feed = open_feed(self.spec, self._spool, self._rows, self._stdin)
         try:
             survey = _Survey(self.spec, feed)
-            yield from survey.entries()
+            yield from survey.chosen()
             source, data = feed.finish()
             self.input = Input(
                 kind=feed.kind,
@@ -75,6 +58,7 @@ class Scan:
                 rows=survey.rows,
                 models=tuple(sorted(survey.models)),
                 endpoint="completions" if survey.raw else "chat",
+                skipped=feed.skipped,
             )
         finally:
             feed.close()
@@ -102,15 +86,29 @@ class _Survey:
         self._renamed: dict[int, str] = {}
         self._wordings: dict[str, int] = {}
         self._prefixes = Prefixes()
+        self._choice = Choice(spec)
+        self._seen = 0
         self.rows = 0
         self.models: set[str] = set()
         self.raw: bool | None = None
 
-    def entries(self) -> Iterator[Entry]:
-        """Entries of all rows up to the limit; raises `InputFaults` at the end."""
+    def chosen(self) -> Iterator[Entry]:
+        """Entries of the rows to take; raises `InputFaults` at the end."""
+        count = self._spec.sample
+        if count is None:
+            yield from self._entries()
+            return
+        yield from sampled(self._entries(), count, self._spec.seed or 0)
+        self.rows = min(self.rows, count)
+
+    def _entries(self) -> Iterator[Entry]:
+        """Entries of all rows of the split, up to the limit."""
         limit = self._spec.limit
         for piece in self._feed:
             entry = self._examine(piece)
+            self._seen += 1
+            if entry is None:
+                continue
             if not (self._refuse and self._faults.count):
                 yield entry
             self.rows += 1
@@ -118,27 +116,41 @@ class _Survey:
                 break
         if self._refuse:
             self._faults.raise_any()
-        if self.rows == 0:
-            raise refuse(self._faults.source, "holds no rows; add at least one")
+        self._check_rows()
 
-    def _examine(self, piece: Piece) -> Entry:
+    def _check_rows(self) -> None:
+        source = self._faults.source
+        if self.rows and self._choice.without is None:
+            return
+        if self._seen:
+            raise self._choice.refusal(source)
+        if self._feed.skipped:
+            raise refuse(source, f"holds no rows; {skipped_words(self._feed.skipped)}")
+        raise refuse(source, "holds no rows; add at least one")
+
+    def _examine(self, piece: Piece) -> Entry | None:
+        """The entry of a row; None if it isn't taken."""
         line, offset, data, text = piece
-        custom_id, row = None, None
+        custom_id, row, is_taken = None, None, True
         if text is None:
             try:
                 fields = self._layout.fields(data, offset)
                 custom_id = self._layout.custom_id(fields)
-                row = self._layout.row(fields, custom_id)
-                self._check_endpoint(row)
+                is_taken = self._choice.takes(fields, custom_id or f"row-{self._seen + 1}")
+                if is_taken:
+                    row = self._layout.row(fields, custom_id)
+                    self._check_endpoint(row)
             except RowFault as fault:
-                text = str(fault)
-        name = custom_id or f"row-{self.rows + 1}"
+                text = f"{self._feed.within(custom_id)}{fault}"
+        name = custom_id or f"row-{self._seen + 1}"
         if self._ids is not None:
             name, text = self._claim(name, custom_id is not None, piece, text)
+        if not is_taken:
+            return None
         if text is None and row is not None:
             predicted, group = self._foresee(row)
             return Entry(self.rows, name, line, offset, len(data), predicted, group)
-        self._faults.add(f"{self._feed.unit} {line}: {text}")
+        self._faults.add(f"{self._feed.place(line)}: {text}")
         return Entry(self.rows, name, line, offset, len(data), 1.0, 0, text)
 
     def _check_endpoint(self, row: Row) -> None:
@@ -187,17 +199,18 @@ class _Survey:
         before = self._earlier_id(earlier)
         what = shown(name) if own else f"{shown(name)}, made for this row without one,"
         alike = "" if before == name else f" as {before!a}, the same Unicode text"
-        return f"custom_id {what} is already used on {self._feed.unit} {line}{alike}; give each row its own"
+        each = "episode an episode_id of its own" if self._feed.kind == EPISODES else "row its own"
+        return f"custom_id {what} is already used on {self._feed.place(line)}{alike}; give each {each}"
 
     def _rename(self, place: tuple[int, int, int]) -> str:
         assert self._ids is not None
-        name = f"row-{self.rows + 1}"
-        self._renamed[self.rows] = name
+        name = f"row-{self._seen + 1}"
+        self._renamed[self._seen] = name
         if self._refuse:
             self._ids.skip(*place)
             return name
         while self._ids.claim(name, *place) is not None:
-            name = self._renamed[self.rows] = name + "+"
+            name = self._renamed[self._seen] = name + "+"
         return name
 
     def _earlier_id(self, row: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +20,12 @@ ROWS = "<rows>"
 STDIN = "-"
 
 Endpoint = Literal["chat", "completions"]
-FORMATS = ("txt", "jsonl", "openai", "csv", "parquet")
+FORMATS = ("txt", "jsonl", "json", "episodes", "openai", "csv", "parquet")
 SUFFIXES = {
     ".txt": "txt",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
@@ -38,7 +40,10 @@ class Spec(Struct, frozen=True, kw_only=True):
     file of the same name, so such a file is written with `./`. `format` None goes by suffix, then by content.
     `sampling` holds the defaults: a row's own options win. `system` is put in front of every row that has no system
     message of its own. `endpoint`: whether prompts are a user's messages (`chat`) or go to the model as they stand
-    (`completions`); None leaves it to the url of batch lines, and is `chat` without one.
+    (`completions`); None leaves it to the url of batch lines, and is `chat` without one. `split` names the rows to
+    take: of a folder the files of that name, else the rows whose field `split` has it, or that `shares` deal to it.
+    `sample` takes so many rows by chance. `seed` decides both; None without them. `text_as`: under which name a
+    template finds the text of a row that has no such field: its prompt or answer, or its field `text_from`.
     """
 
     source: str
@@ -51,6 +56,12 @@ class Spec(Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None = None
     sampling: Sampling = Sampling()
     bad_rows: Literal["refuse", "fail"] = "refuse"
+    split: str | None = None
+    shares: dict[str, float] | None = None
+    sample: int | None = None
+    seed: int | None = None
+    text_as: str | None = None
+    text_from: str | None = None
 
 
 def settle(spec: Spec) -> Spec:
@@ -98,7 +109,27 @@ def _check(spec: Spec) -> None:
         raise UsageError(
             f"{spec.source!r} is built in and has no format; a file of that name is written ./{spec.source}"
         )
+    check_choice(spec)
     try:
         read_options(asdict(spec.sampling), Sampling(), lenient=False)
     except RowFault as fault:
         raise UsageError(f"default sampling: {fault}") from fault
+
+
+def check_choice(spec: Spec) -> None:
+    """Raises `UsageError` for a choice of rows that can't hold."""
+    if spec.sample is not None and spec.sample < 1:
+        raise UsageError(f"a sample of {spec.sample} leaves no rows; give at least 1")
+    if spec.sample is not None and spec.limit is not None:
+        raise UsageError("both a sample and a limit are given; a sample is a limit by chance, so keep one")
+    if spec.split is not None and not spec.split.strip():
+        raise UsageError("the split has no name; give one such as train, validation or test")
+    if spec.shares is None:
+        return
+    for name, share in spec.shares.items():
+        if not name.strip() or not (share > 0 and math.isfinite(share)):
+            raise UsageError(f"share {name}={share:g} is no share; write a name and a number above 0, as train=80")
+    if spec.split is None:
+        raise UsageError(f"shares need a split to take; add --split {next(iter(spec.shares), 'train')}")
+    if spec.split not in spec.shares:
+        raise UsageError(f"split {spec.split!r} has no share; the shares name {', '.join(spec.shares) or 'none'}")

@@ -25,7 +25,7 @@ def parse_object(data: bytes, offset: int) -> dict[str, object]:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise RowFault(f"broken JSON at column {error.pos + 1}: {_cause(error.msg, text, error.pos)}") from error
+        raise RowFault(f"broken JSON at column {error.pos + 1}: {cause(error)}") from error
     except RecursionError as error:
         raise _too_deep() from error
     if not isinstance(value, dict):
@@ -35,6 +35,17 @@ def parse_object(data: bytes, offset: int) -> dict[str, object]:
     if b"\\u" in data and _SURROGATE.search(data):
         _check_surrogates(value)
     return value
+
+
+def read_value(text: str, start: int) -> tuple[object, int]:
+    """The value that begins here, or the `RowFault` that is in it, and where it ends.
+
+    Raises `JSONDecodeError` where it is broken or goes on after the text, and `RecursionError` if it is too deep.
+    """
+    try:
+        return _DECODER.raw_decode(text, start)
+    except RowFault as fault:
+        return fault, _PLAIN.raw_decode(text, start)[1]
 
 
 def decode(data: bytes, offset: int) -> str:
@@ -81,6 +92,8 @@ def _float(digits: str) -> float:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer, parse_float=_float, strict=True
 )
+#: Finds the end of a value with a fault in it.
+_PLAIN = json.JSONDecoder(parse_constant=str, parse_int=str, parse_float=str, strict=True)
 
 
 def _depth_exceeds(value: object) -> bool:
@@ -110,7 +123,9 @@ def _too_deep() -> RowFault:
     return RowFault(f"objects or lists are nested more than {MAX_DEPTH} deep; flatten them")
 
 
-def _cause(message: str, text: str, position: int) -> str:
+def cause(error: json.JSONDecodeError) -> str:
+    """Why JSON can't be read, and what to look at."""
+    message, text, position = error.msg, error.doc, error.pos
     if not text[position:].strip():
         return f"{message.lower()}, but the line ends; is it cut off?"
     if message.startswith("Extra data"):

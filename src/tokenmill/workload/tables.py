@@ -18,6 +18,7 @@ from tokenmill.workload.strict_json import decode
 Record = tuple[int, bytes | RowFault]
 
 _BATCH = 256
+TOO_LONG = f"is longer than {MAX_LINE} bytes; split it, or check that the file has line ends"
 
 
 def encode(row: object) -> bytes:
@@ -43,6 +44,18 @@ def python_records(rows: Iterable[object]) -> Iterator[Record]:
     for number, row in enumerate(rows, 1):
         try:
             yield number, encode(row)
+        except RowFault as fault:
+            yield number, fault
+
+
+def line_records(lines: Lines, *, is_plain: bool = False) -> Iterator[Record]:
+    """Rows that stand on a line each, as JSON or, if it `is_plain`, as prompts; a fault names the byte in the file."""
+    for number, offset, data in lines:
+        try:
+            if data is None:
+                raise RowFault(TOO_LONG)
+            text = decode(data, offset)
+            yield number, encode(text) if is_plain else data
         except RowFault as fault:
             yield number, fault
 
