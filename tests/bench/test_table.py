@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.columns import figures_of, points_of
+from tokenmill.bench.sentences import of_law
 from tokenmill.bench.table import Row, laws_of, rows_of, speedups_of
 
 BASE = Cell(group="g", factors={"strategy": "sequential", "in flight": 1}, is_baseline=True)
@@ -186,6 +187,19 @@ def test_the_scaling_law_that_was_planted_is_found() -> None:
     assert law.best.value == pytest.approx(((1 - serial) / coherence) ** 0.5)
     assert law.one_more.value is not None
     assert law.one_more.value < 0
+
+
+def test_a_best_number_beyond_the_widest_is_called_so() -> None:
+    """The sentence says whether the best N lies where nothing was measured."""
+    cells = [Cell(group="g", factors={"strategy": "pull", "in flight": n}, workers=n) for n in (1, 2, 4, 6, 8, 24)]
+    readings = [
+        reading(cell, 0, (1 + 0.05 * (n - 1) + 0.004 * n * (n - 1)) / n) for cell in cells for n in [int(cell.workers)]
+    ]
+    (all_of_them,) = laws_of(rows_of(cells, readings, "slot"), readings, "in flight")
+    (up_to_eight,) = laws_of(rows_of(cells[:-1], readings[:-1], "slot"), readings[:-1], "in flight")
+
+    assert "best N 15.4, one more" in of_law(all_of_them)
+    assert "best N 15.4 (beyond what was measured), one more" in of_law(up_to_eight)
 
 
 def test_a_law_needs_five_widths() -> None:

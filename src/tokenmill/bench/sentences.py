@@ -47,6 +47,8 @@ def of_law(law: Law) -> str:
     if law.law is None:
         return f"{where}: scaling law {NONE} ({law.reason})"
     best = figure(law.best.value) if law.best.value is not None else f"{NONE} ({law.best.reason})"
+    if law.law.is_extrapolated:
+        best += " (beyond what was measured)"
     more = f"{100 * (law.one_more.value or 0):+.1f} %"
     return (
         f"{where}: serial {law.law.serial:.3f}, coherence {law.law.coherence:.4f}, best N {best}, one more than "

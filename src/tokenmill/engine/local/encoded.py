@@ -62,11 +62,6 @@ class Encoded(Struct, frozen=True, kw_only=True):
     def count(self) -> int:
         return math.prod(self.shape)
 
-    @property
-    def size(self) -> int:
-        """Bytes as stored."""
-        return self.rows * sum(self.encoding.row_sizes(self.columns))
-
 
 def load_encoded(
     tensors: Mapping[str, Encoded], dtype: torch.dtype, device: torch.device | str

@@ -52,12 +52,6 @@ class WeightIndex(Struct, frozen=True, kw_only=True):
         plain = sum(math.prod(stored.shape) for _, _, stored in self.places.values())
         return plain + sum(tensor.count for tensor in self.encoded.values())
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all tensors that are loaded, as stored."""
-        plain = sum(stored.end - stored.begin for _, _, stored in self.places.values())
-        return plain + sum(tensor.size for tensor in self.encoded.values())
-
 
 def check_weights(folder: Path, config: ModelConfig, packed: str | None = None) -> WeightIndex:
     """The weights in `folder`, if they are exactly those of `config`; all differing tensors are reported together.
