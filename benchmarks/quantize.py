@@ -165,18 +165,18 @@ def threads(bench: Bench, given: argparse.Namespace) -> None:
     if cores() < 2:
         print("one core: what two threads cost can't be measured")
         return
-    bench.play({f"kernels {to} {count}": bench.own(KERNELS, to, count, small) for to in types for count in (1, 2)})
+    bench.play({f"kernels {to}": bench.own(KERNELS, to, 2, small) for to in types})
     for to in types:
-        grown = bench.ratio(f"kernels {to} 2", f"kernels {to} 1", "cpu")
+        grown = bench.of(f"kernels {to}", "growth")
         bench.judge(f"{to}, processor seconds of 2 threads against 1", grown, GROWTH, at_least=False, form=".3f")
-    gain = bench.ratio("kernels q4_k 1", "kernels q4_k 2")
+    gain = bench.of("kernels q4_k", "gain")
     bench.judge("q4_k, speedup of the kernels with 2 threads", gain, SPEEDUP, at_least=True)
     write_model(size_of(bench.size), "q4_k", bench.files)
     bench.play({f"alone q4_k {count}": bench.own(STREAM, "q4_k", count) for count in (1, 2)}, bench.rounds + MORE)
     gain = bench.ratio("alone q4_k 1", "alone q4_k 2")
     bench.judge("q4_k, speedup with 2 threads, the whole work", gain, SPEEDUP, at_least=True)
     for to in types:
-        one = bench.of(f"kernels {to} 1", "cpu")
+        one = bench.of(f"kernels {to}", "cpu")
         if one:
             print(f"      {to}: {size_of(small).bytes / one / 1e9:.2f} GB of BF16 a second of one core")
 

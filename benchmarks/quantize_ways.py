@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -38,8 +39,8 @@ from tokenmill.resources.process import own_peak
 
 #: Only the kernels, on weights in memory; ggml's own quantizer between our reads and writes; all with its start-up.
 KERNELS, GGML, WHOLE = "kernels", "ggml", "whole process"
-#: Processor seconds for which the kernels alone are watched.
-PASSES_SECONDS = 2.0
+#: Processor seconds of a turn of the kernels alone, at least, and pairs of turns.
+TURN, PAIRS = 0.2, 9
 #: ggml's numbers of types, and the size of their blocks in weights and bytes.
 GGML_TYPES = {"q8_0": (8, 32, 34), "q4_0": (2, 32, 18), "q4_k": (12, 256, 144), "q6_k": (14, 256, 210)}
 #: Weights that ggml is given at once, as llama-quantize does it: whole rows, some hundred thousand weights.
@@ -119,7 +120,7 @@ def _once(way: str, to: str, threads: int, size: str, files: Path, library: str)
     )
     try:
         if way == KERNELS:
-            return _kernels(plan_of(asked), threads)
+            return _kernels(plan_of(asked))
         if way == GGML:
             return _ggml(asked, Path(library))
         if way == WHOLE:
@@ -155,10 +156,11 @@ def _timed(threads: int, count: int, make: Callable[[], Callable[[int], None]]) 
     return {"seconds": time.monotonic() - start, "cpu": time.process_time() - cpu, "peak": own_peak()}
 
 
-def _kernels(plan: Plan, threads: int) -> Reading:
-    """Every chunk encoded from memory into the thread's own buffer, as streaming does it.
+def _kernels(plan: Plan) -> Reading:
+    """Every chunk encoded from memory into the thread's own buffer, as streaming does it, by one thread and by two.
 
-    The mean of two seconds of passes: one may take less than a tenth of a second, which a neighbour easily doubles.
+    They take turns of a fifth of a second or a pass, so that a neighbour on the machine, who stays for longer, slows
+    both down: `growth` and `gain` are medians over pairs of turns, of processor seconds and of seconds.
     """
     from tokenmill.quant.files import Files
 
@@ -179,12 +181,21 @@ def _kernels(plan: Plan, threads: int) -> Reading:
         return step
 
     try:
-        first = _timed(threads, chunks.count, make)
-        passes = math.ceil(PASSES_SECONDS / max(first["cpu"] or 0.0, 0.001))
-        found = _timed(threads, chunks.count * passes, make)
-        return found | {key: (found[key] or 0.0) / passes for key in ("seconds", "cpu")}
+        passes = math.ceil(TURN / _timed(1, chunks.count, make)["cpu"])
+        pairs = []
+        for number in range(PAIRS):
+            order = (1, 2) if number % 2 else (2, 1)
+            taken = {threads: _timed(threads, chunks.count * passes, make) for threads in order}
+            pairs.append((taken[1], taken[2]))
     finally:
         files.close()
+    return {
+        "seconds": median(one["seconds"] for one, _ in pairs) / passes,
+        "cpu": median(one["cpu"] for one, _ in pairs) / passes,
+        "growth": median(two["cpu"] / one["cpu"] for one, two in pairs),
+        "gain": median(one["seconds"] / two["seconds"] for one, two in pairs),
+        "peak": own_peak(),
+    }
 
 
 def _ggml(asked: Asked, library: Path) -> Reading:
