@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from tokenmill.driver.overlap import Times, times_of
@@ -14,9 +15,14 @@ from tokenmill.record.folder import Manifest
 from tokenmill.record.store import Record
 from tokenmill.record.stories import Scored
 from tokenmill.report.certificate import Certificate
+from tokenmill.report.data_set import DataSet, StageFigures
+from tokenmill.report.measure import Measure
 
 #: Reasons of answers that gave no items, the most frequent ones.
 MOST_REASONS = 20
+#: The label of items that are in the data set.
+ACCEPTED = "accepted"
+NOTHING_ACCEPTED = "no item was accepted"
 
 
 class Count:
@@ -48,19 +54,65 @@ class Count:
             self.stages[each.stage]["items"] += 1
             self.stages[each.stage]["passed"] += each.item.passed
             self.labels[each.stage, each.item.role, each.label] += 1
-            self.accepted += each.label == "accepted" and each.stage not in self.judges
+            self.accepted += each.label == ACCEPTED and each.stage not in self.judges
             if each.label in ("rejected", "best"):
                 failed = [score.validator for score in scores.get(each.key, ()) if not score.passed]
                 self.rejections.update(failed or ["a stage that judges"])
 
 
-def card_of(record: Record, manifest: Manifest, count: Count, certificate: Certificate | None) -> dict[str, Any]:
-    """The card as plain data."""
-    rows = sum(count.outcomes.values())
+def figures_of(record: Record, count: Count, certificate: Certificate | None) -> DataSet:
+    """What was counted and what the record says of times and costs, as figures of the run's certificate."""
+    times = times_of(record, opening(count.recipe).stage)
+    rows, turns = sum(count.outcomes.values()), sum(number * rows for number, rows in count.rounds.items())
     read, written, _, vain_read, vain_written = record.tokens()
-    tokens = {"prompt": read + vain_read, "output": written + vain_written}
+    tokens = read + vain_read + written + vain_written
     energy = certificate.resources.energy if certificate is not None and certificate.resources is not None else None
-    joules = energy.value if energy is not None else None
+    joules = Measure(None, "J", "not measured") if energy is None else energy
+    each = Measure(None, "J/item", joules.reason or "not measured")
+    if joules.value is not None:
+        each = _share(joules.value, count.accepted, "J/item", NOTHING_ACCEPTED)
+    return DataSet(
+        recipe=count.recipe.name,
+        input_rows=rows,
+        outcomes=dict(sorted(count.outcomes.items())),
+        success_rate=_share(count.outcomes["success"], rows, "", "there are no rows"),
+        rounds=dict(sorted(count.rounds.items())),
+        rounds_mean=_share(turns, rows, "", "there are no rows"),
+        accepted=count.accepted,
+        stages=tuple(_stage(name, counted, count, times) for name, counted in count.stages.items()),
+        rejected_by=dict(count.rejections.most_common()),
+        generation=Measure(round(times.generating, 6), "s"),
+        judging=Measure(round(times.judging, 6), "s"),
+        judging_while_generating=_share(times.both, times.judging, "", "nothing was judged"),
+        tokens_per_accepted=_share(tokens, count.accepted, "tokens/item", NOTHING_ACCEPTED),
+        joules_per_accepted=each,
+    )
+
+
+def _stage(name: str, counted: Counter[str], count: Count, times: Times) -> StageFigures:
+    return StageFigures(
+        stage=name,
+        prompts=counted["prompts"],
+        answered=counted["answered"],
+        items=counted["items"],
+        passed=counted["passed"],
+        accepted=sum(
+            number for (stage, _, label), number in count.labels.items() if (stage, label) == (name, ACCEPTED)
+        ),
+        stage_yield=_share(counted["passed"], counted["items"], "", "no answer had items"),
+        busy=Measure(round(times.by_stage.get(name, 0.0), 6), "s"),
+    )
+
+
+def _share(part: float, whole: float, unit: str, reason: str) -> Measure:
+    return Measure(round(part / whole, 6), unit) if whole else Measure(None, unit, reason)
+
+
+def card_of(record: Record, manifest: Manifest, count: Count, certificate: Certificate | None) -> dict[str, Any]:
+    """The card as plain data; `seconds` of a stage are those with one of its prompts in flight."""
+    figures = figures_of(record, count, certificate)
+    read, written, _, vain_read, vain_written = record.tokens()
+    energy = certificate.resources.energy if certificate is not None and certificate.resources is not None else None
     return {
         "recipe": count.recipe.name,
         "about": count.recipe.about,
@@ -69,45 +121,40 @@ def card_of(record: Record, manifest: Manifest, count: Count, certificate: Certi
         "model_digest": manifest.model_digest,
         "embedding": count.recipe.embedding,
         "seed": manifest.seed,
-        "rows": rows,
+        "rows": figures.input_rows,
         "skipped": manifest.input.skipped,
-        "outcomes": dict(sorted(count.outcomes.items())),
-        "success_rate": _share(count.outcomes["success"], rows),
-        "rounds": {str(number): times for number, times in sorted(count.rounds.items())},
+        "outcomes": figures.outcomes,
+        "success_rate": figures.success_rate.value,
+        "rounds": {str(number): times for number, times in figures.rounds.items()},
         "accepted": count.accepted,
-        "stages": {name: _stage(name, counted, count) for name, counted in count.stages.items()},
-        "rejected_by": dict(count.rejections.most_common()),
+        "stages": {stage.stage: _of_stage(stage, count) for stage in figures.stages},
+        "rejected_by": figures.rejected_by,
         "answers_at_fault": dict(count.unread.most_common(MOST_REASONS)),
-        "tokens": tokens,
-        "tokens_per_accepted": _share(sum(tokens.values()), count.accepted),
-        "joules": joules,
-        "joules_reason": "" if joules is not None else getattr(energy, "reason", "") or "not measured",
-        "joules_per_accepted": None if joules is None else _share(joules, count.accepted),
-        "time": _times(times_of(record, opening(count.recipe).stage)),
+        "tokens": {"prompt": read + vain_read, "output": written + vain_written},
+        "tokens_per_accepted": figures.tokens_per_accepted.value,
+        "joules": energy.value if energy is not None else None,
+        "joules_reason": figures.joules_per_accepted.reason,
+        "joules_per_accepted": figures.joules_per_accepted.value,
+        "time": _times(record, figures),
     }
 
 
-def _stage(name: str, counted: Counter[str], count: Count) -> dict[str, Any]:
+def _of_stage(stage: StageFigures, count: Count) -> dict[str, Any]:
     labels: dict[str, dict[str, int]] = {}
-    for (stage, role, label), number in sorted(count.labels.items()):
-        if stage == name:
+    for (name, role, label), number in sorted(count.labels.items()):
+        if name == stage.stage:
             labels.setdefault(role, {})[label] = number
-    named = {each: counted[each] for each in ("prompts", "answered", "items", "passed")}
-    return {**named, "yield": _share(counted["passed"], counted["items"]), "labels": labels}
+    named = {"prompts": stage.prompts, "answered": stage.answered, "items": stage.items, "passed": stage.passed}
+    return {**named, "yield": stage.stage_yield.value, "seconds": stage.busy.value, "labels": labels}
 
 
-def _times(times: Times) -> dict[str, Any]:
+def _times(record: Record, figures: DataSet) -> dict[str, Any]:
     return {
-        "seconds": round(times.makespan, 3),
-        "generating": round(times.generating, 3),
-        "judging": round(times.judging, 3),
-        "judging_while_generating": _share(times.both, times.judging),
-        "by_stage": {name: round(seconds, 3) for name, seconds in sorted(times.by_stage.items())},
+        "seconds": round(sum(each.ended or 0.0 for each in record.sessions()), 3),
+        "generating": round(figures.generation.value or 0.0, 3),
+        "judging": round(figures.judging.value or 0.0, 3),
+        "judging_while_generating": figures.judging_while_generating.value,
     }
-
-
-def _share(part: float, whole: float) -> float | None:
-    return round(part / whole, 6) if whole else None
 
 
 def markdown(card: dict[str, Any]) -> str:
@@ -123,19 +170,28 @@ def markdown(card: dict[str, Any]) -> str:
         "tokens per accepted item": _number(card["tokens_per_accepted"]),
         "joules per accepted item": _number(card["joules_per_accepted"]) + _why(card["joules_reason"]),
         "time": f"{card['time']['seconds']} s",
+        "generating": f"{card['time']['generating']} s",
         "judging": f"{card['time']['judging']} s, {_percent(card['time']['judging_while_generating'])} of it while "
         "answers were generated",
     }
     lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts.items()), ""]
     lines += _table("Rows by outcome", "outcome", card["outcomes"])
     lines += _table("Rows by rounds", "rounds", card["rounds"])
-    lines += ["## Stages", "", "| stage | prompts | answered | items | passed | yield |", "|---|---|---|---|---|---|"]
-    for name, stage in card["stages"].items():
-        cells = [stage[each] for each in ("prompts", "answered", "items", "passed")]
-        lines.append(f"| {name} | {' | '.join(f'{cell:,}' for cell in cells)} | {_percent(stage['yield'])} |")
+    lines += ["## Stages", "", *(f"| {' | '.join(cells)} |" for cells in _stages(card["stages"]))]
     lines += ["", *_table("Rejected by", "check", card["rejected_by"])]
     lines += _table("Answers at fault", "reason", card["answers_at_fault"])
     return "\n".join(lines)
+
+
+def _stages(stages: dict[str, dict[str, Any]]) -> Iterator[list[str]]:
+    """The cells of each line of the table of stages; seconds are those with a prompt of the stage in flight."""
+    heads = ["stage", "prompts", "answered", "items", "passed", "yield", "accepted", "seconds"]
+    yield heads
+    yield ["---"] * len(heads)
+    for name, stage in stages.items():
+        counted = [f"{stage[each]:,}" for each in ("prompts", "answered", "items", "passed")]
+        accepted = sum(labels.get(ACCEPTED, 0) for labels in stage["labels"].values())
+        yield [name, *counted, _percent(stage["yield"]), f"{accepted:,}", f"{stage['seconds']:,.1f}"]
 
 
 def _table(title: str, head: str, counts: dict[str, int]) -> list[str]:

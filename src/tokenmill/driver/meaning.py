@@ -18,9 +18,12 @@ from tokenmill.driver.station import Phase
 from tokenmill.driver.verdicts import read_verdicts
 from tokenmill.errors import UsageError
 from tokenmill.event import Attempt
+from tokenmill.pipeline import Recipe
 from tokenmill.record.atomic import whole_file
+from tokenmill.record.folder import read_manifest
 from tokenmill.record.store import Record
 from tokenmill.report.certificate import Certificate, judge
+from tokenmill.report.data_set import DATA_SET_DEFINITIONS
 from tokenmill.report.facts import Arrivals, DevicePace, NodeFacts, RunFacts, Session, Shared, Span, merge_all
 from tokenmill.report.timeline import Timeline, collect
 
@@ -67,10 +70,21 @@ def meaning_of(record: Record, runs: Path, settings: Settings) -> Meaning:
     places = Places(record)
     facts = replace(facts_of(record, places, known, settings), shared=_shared(runs, settings, places))
     timeline = collect(facts, places.attempts(record))
-    certificate = judge(timeline)
+    certificate = _with_data_set(record, judge(timeline))
     with suppress(OSError):  # a full disk must not take the certificate away; later runs measure again
         keep_paces(runs, certificate.paces)
     return Meaning(timeline, certificate)
+
+
+def _with_data_set(record: Record, certificate: Certificate) -> Certificate:
+    """With what a run with a recipe made."""
+    given = read_manifest(record.path.parent).options.get("pipeline")
+    if not given:
+        return certificate
+    from tokenmill.driver.counted import data_set_in
+
+    found = data_set_in(record, msgspec.convert(given, Recipe), certificate)
+    return replace(certificate, data_set=found, definitions=certificate.definitions | DATA_SET_DEFINITIONS)
 
 
 def keep_paces(runs: Path, new: tuple[DevicePace, ...], knee: LoadKnee | None = None) -> None:

@@ -13,12 +13,14 @@ from tokenmill.record.store import Record
 from tokenmill.record.stories import Stories
 
 Interval = tuple[float, float]
+#: (session, key of the prompt, start, finish).
+Flight = tuple[int, str, float, float]
 
 
 class Times(Struct, frozen=True, kw_only=True):
     """Seconds over all sessions. `generating`: at least one prompt was in flight. `both`: judging went on meanwhile.
 
-    `by_stage` sums the time that prompts of a stage were in flight, however many at once.
+    `by_stage`: at least one prompt of the stage was in flight; stages may be so at the same time.
     """
 
     makespan: float
@@ -51,16 +53,20 @@ def times_of(record: Record, first: str) -> Times:
 
 
 def _busy(stories: Stories, first: str, by_stage: dict[str, float]) -> dict[int, list[Interval]]:
-    """When prompts were in flight, by session; adds the time of each to its stage."""
-
-    def intervals(flights: Iterable[tuple[int, str, float, float]]) -> Iterator[Interval]:
-        for _, key, start, finish in flights:
-            stage = split(key)[1] if key else first
-            by_stage[stage] = by_stage.get(stage, 0.0) + finish - start
-            yield start, finish
-
+    """When prompts were in flight, by session; adds the time of each session to its stages."""
     grouped = itertools.groupby(stories.flights(), key=lambda flight: flight[0])
-    return {session: union(intervals(flights)) for session, flights in grouped}
+    return {session: union(_counted(flights, first, by_stage)) for session, flights in grouped}
+
+
+def _counted(flights: Iterable[Flight], first: str, by_stage: dict[str, float]) -> Iterator[Interval]:
+    """The flights of one session, in order of their starts, as intervals; adds what is new of each to its stage."""
+    until: dict[str, float] = {}
+    for _, key, start, finish in flights:
+        stage = split(key)[1] if key else first
+        seen = until.get(stage, start)
+        by_stage[stage] = by_stage.get(stage, 0.0) + max(0.0, finish - max(start, seen))
+        until[stage] = max(finish, seen)
+        yield start, finish
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from itertools import pairwise
 
+from tokenmill.report import data_set
 from tokenmill.report.bound import Bound, DeviceRates
 from tokenmill.report.causes import NAMES, Causes
 from tokenmill.report.certificate import Certificate
@@ -71,6 +72,7 @@ def lines(certificate: Certificate, width: int = 80, *, ascii: bool = False, def
     for sentence in certificate.verdict:
         page.text(sentence[:1].upper() + sentence[1:] + ".")
     _scope(page, certificate)
+    _data_set(page, certificate)
     _times(page, certificate)
     _bound(page, certificate.bound)
     if certificate.causes is not None:
@@ -80,9 +82,18 @@ def lines(certificate: Certificate, width: int = 80, *, ascii: bool = False, def
     _advice(page, certificate)
     if definitions:
         page.section("Definitions")
-        for label, name in (SHOWN | (DEFINED if certificate.resources is not None else {})).items():
+        shown = SHOWN | (DEFINED if certificate.resources is not None else {})
+        shown |= data_set.DEFINED if certificate.data_set is not None else {}
+        for label, name in shown.items():
             page.text(f"{label}: {certificate.definitions[name]}", hang=2)
     return page.lines
+
+
+def _data_set(page: _Page, certificate: Certificate) -> None:
+    if certificate.data_set is not None:
+        page.section(f"Data set: {certificate.data_set.recipe}")
+        for label, text in data_set.spoken(certificate.data_set):
+            page.fact(label, text)
 
 
 def _resources(page: _Page, certificate: Certificate) -> None:

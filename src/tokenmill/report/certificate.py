@@ -10,6 +10,7 @@ from tokenmill.event import Attempt
 from tokenmill.report.audit import SEQUENTIAL, Audit, audit
 from tokenmill.report.bound import UNKNOWN, Bound, Judge, devices
 from tokenmill.report.causes import NAMES, Causes, causes
+from tokenmill.report.data_set import DataSet
 from tokenmill.report.definitions import DEFINITIONS
 from tokenmill.report.facts import DevicePace, RunFacts
 from tokenmill.report.metrics import Metrics, metrics
@@ -41,7 +42,8 @@ class Certificate(Struct, frozen=True, kw_only=True):
     """Everything a run's certificate says; `verdict` in sentences, the rest in figures.
 
     `causes` is None where there is no bound. `advice` is what to do, with its evidence. `paces` are what this run
-    measured of its devices, to be stored. `resources` is None for a run whose record has none, as older ones.
+    measured of its devices, to be stored. `resources` is None for a run whose record has none, as older ones, and
+    `data_set` for one without a recipe.
     """
 
     scope: Scope
@@ -53,6 +55,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
     verdict: tuple[str, ...]
     advice: tuple[Advice, ...] = ()
     resources: Resources | None = None
+    data_set: DataSet | None = None
     paces: tuple[DevicePace, ...]
     definitions: dict[str, str]
 

@@ -20,6 +20,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     shown: Measure
     definition: str
     is_count: bool = False
+    defined_as: str = ""
 
     @property
     def text(self) -> str:
@@ -28,7 +29,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The name under which the definition is kept."""
-        return self.name.split(".")[-1]
+        return self.defined_as or self.name.split(".")[-1]
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -66,6 +67,20 @@ _PLAIN = (
     ("Audit", "audit.width_max", "largest batch width", ""),
     ("Audit", "audit.work_waiting", "time with work waiting", ""),
 )
+#: Those of a data set: path, label, unit.
+_DATA_SET = (
+    ("data_set.input_rows", "input rows", "rows"),
+    ("data_set.success_rate", "success rate", ""),
+    ("data_set.rounds_mean", "mean rounds", ""),
+    ("data_set.accepted", "accepted items", "items"),
+    ("data_set.tokens_per_accepted", "tokens per accepted item", ""),
+    ("data_set.joules_per_accepted", "joules per accepted item", ""),
+    ("data_set.generation", "generation", ""),
+    ("data_set.judging", "judging", ""),
+    ("data_set.judging_while_generating", "judging while generating", ""),
+)
+#: Of each of its stages: field, label.
+_STAGE = (("prompts", "prompts"), ("items", "items"), ("passed", "passed"), ("stage_yield", "yield"), ("busy", "time"))
 _SPREADS = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "latency": "latency", "wait": "wait"}
 _CELLS = ("mean", "p50", "p95", "p99", "largest")
 
@@ -75,6 +90,8 @@ def figures(certificate: Certificate) -> tuple[Group, ...]:
     groups: dict[str, list[Figure]] = {}
     for title, path, label, unit in _PLAIN:
         groups.setdefault(title, []).append(_figure(certificate, path, label, *_find(certificate, path, unit)))
+    if certificate.data_set is not None:
+        groups["Data set"] = list(_of_data_set(certificate))
     if (why := certificate.causes) is not None:
         names = {"gap": "missing"} | NAMES | {"unavoidable": "idle in the bound"}
         groups["Missing seconds"] = [
@@ -82,6 +99,34 @@ def figures(certificate: Certificate) -> tuple[Group, ...]:
             for name, label in names.items()
         ]
     return tuple(Group(title=title, figures=tuple(found)) for title, found in groups.items())
+
+
+def _of_data_set(certificate: Certificate) -> Iterator[Figure]:
+    found = certificate.data_set
+    assert found is not None
+    for path, label, unit in _DATA_SET:
+        yield _figure(certificate, path, label, *_find(certificate, path, unit))
+    for outcome, count in found.outcomes.items():
+        yield _named(certificate, f"outcomes.{outcome}", f"rows: {outcome}", Measure(count, "rows"), "outcomes")
+    for number, count in found.rounds.items():
+        yield _named(certificate, f"rounds.{number}", f"rows of {number} rounds", Measure(count, "rows"), "rounds")
+    for stage in found.stages:
+        for name, label in _STAGE:
+            value = getattr(stage, name)
+            shown = value if isinstance(value, Measure) else Measure(value, "")
+            yield _named(certificate, f"stages.{stage.stage}.{name}", f"{stage.stage}: {label}", shown, name)
+
+
+def _named(certificate: Certificate, path: str, label: str, shown: Measure, defined_as: str) -> Figure:
+    """A figure of the data set whose name in the JSON isn't that of its definition."""
+    return Figure(
+        name=f"data_set.{path}",
+        label=label,
+        shown=shown,
+        definition=certificate.definitions[defined_as],
+        is_count=shown.unit in ("", "rows") and shown.value is not None and isinstance(shown.value, int),
+        defined_as=defined_as,
+    )
 
 
 def spreads(certificate: Certificate) -> Iterator[tuple[str, str, Spread]]:

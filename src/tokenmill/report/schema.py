@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tokenmill.report.certificate import Certificate
 from tokenmill.report.compare import Comparison
+from tokenmill.report.data_set import DATA_SET_DEFINITIONS
 from tokenmill.report.definitions import DEFINITIONS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -18,7 +19,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def encode() -> bytes:
     """The schema of certificates and comparisons, indented, with a newline at the end."""
     title = "What 'tokenmill report --json' prints: a certificate, or with --compare a comparison"
-    return schema_of((Certificate, Comparison), title, DEFINITIONS)
+    return schema_of((Certificate, Comparison), title, DEFINITIONS | DATA_SET_DEFINITIONS)
 
 
 def schema_of(kinds: Sequence[type[Struct]], title: str, definitions: Mapping[str, str]) -> bytes:
