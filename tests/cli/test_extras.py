@@ -20,6 +20,15 @@ Positive 1: Take a left turn by the church and go on foot to the blue door.
 Positive 2: By the church go left; after that walk until you reach the blue door.
 Negative: Turn right at the school, then walk to the red gate.
 """
+OWN = """\
+name = "own"
+[[stage]]
+name = "said"
+prompt = "Say it in other words: {{ instruction }}"
+[[stage.check]]
+use = "length"
+options = { min_words = 2 }
+"""
 #: Makes every module of a distribution that isn't listed one that isn't installed.
 ONLY = """
 import json, sys
@@ -125,3 +134,18 @@ def test_a_recipe_needs_validate_beside_its_nodes(desk: Desk) -> None:
     words = ("run", "rows.jsonl", *SCRIPTED, "--pipeline", "contrastive", "--embedding", "words", "-o", "d.jsonl", "-q")
     ended = with_only(desk, "validate", *words)
     assert ended.code == 0, ended.err
+
+
+def test_what_a_recipe_lacks_is_told_before_anything_is_sent(desk: Desk) -> None:
+    """A recipe whose checks need the extra `validate` is refused without it; one whose checks don't is played."""
+    desk.write("rows.jsonl", '{"id": "a", "instruction": "Turn left at the church, then walk to the blue door."}\n')
+    words = ("run", "rows.jsonl", *SCRIPTED, "-o", "d.jsonl", "-q", "--pipeline")
+    for recipe in ("contrastive", "qa"):
+        ended = with_only(desk, "", *words, recipe, "--embedding", "words")
+        assert ended.code == 2
+        assert 'pip install "tokenmill[validate]"' in ended.err
+    assert desk.made_runs() == []
+    desk.write("own.toml", OWN)
+    ended = with_only(desk, "", *words, "own.toml")
+    assert ended.code == 0, ended.err
+    assert len(desk.read("d.jsonl").splitlines()) == 1

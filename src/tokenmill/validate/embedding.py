@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
@@ -34,6 +35,8 @@ class Embedding:
     needs = ()
 
     def __init__(self, name: str, options: EmbeddingOptions, embed: Embed | None) -> None:
+        if find_spec("numpy") is None:
+            raise UsageError('meanings need the library numpy; install it with: pip install "tokenmill[validate]"')
         self.name = name
         self._options = options
         self._embed = embed
