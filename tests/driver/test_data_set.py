@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,13 @@ import pytest
 import tokenmill
 from driver.runs import run, script
 from tokenmill.driver.data_form import Parquet, form_of, whole
+from tokenmill.driver.extend import extend_run
+from tokenmill.driver.options import Options, Settings
+from tokenmill.driver.prepare import RECORD, prepare
 from tokenmill.errors import InputFaults, UsageError
 from tokenmill.pipeline import Check, Parser, Recipe, Stage
 from tokenmill.pipeline.read import recipe
+from tokenmill.workload import Spec
 
 GOOD = "Positive 1: At the red church, take a left turn.\nPositive 2: Make a left turn at the red church there.\n"
 GOOD += "Negative: Turn right at the red church."
@@ -149,6 +154,34 @@ def test_equal_answers_give_equal_bytes(tmp_path: Path, name: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
 
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "data.json"])
+def test_a_run_that_stopped_on_its_way_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
+    """Episodes that were answered and not judged when the run ended are judged on resume, not asked again."""
+    _, calm = made(tmp_path, EPISODES, f"calm-{name}", sample=2, seed=4)
+    answers, path = made(tmp_path, EPISODES, name, sample=2, seed=4, run_id="cut")
+    with sqlite3.connect(answers.folder / RECORD) as connection:  # as if it had been killed before anything was judged
+        connection.executescript(
+            "DROP TRIGGER answer_stays; DELETE FROM item; DELETE FROM score; DELETE FROM story;"
+            "DELETE FROM answer WHERE row >= 2; DELETE FROM attempt WHERE row >= 2; DELETE FROM request WHERE row >= 2;"
+        )
+    path.unlink()
+    made(tmp_path, EPISODES, name, sample=2, seed=4, run_id="cut", resume=True)
+
+    assert path.read_bytes() == calm.read_bytes()
+
+
+def test_a_sample_does_not_grow(tmp_path: Path) -> None:
+    """More rows would change which are in it, so a run that took one is not extended."""
+    source = tmp_path / "prompts.txt"
+    source.write_text("a\nb\nc\n", encoding="utf-8")
+    spec = Spec(source=str(source), sample=2, seed=0)
+    settings = Settings(nodes=("scripted:",))
+    folder = prepare(Options(workload=spec), settings, runs=tmp_path / "runs", run_id="x")
+
+    with pytest.raises(UsageError, match="took a sample, which more rows would change"):
+        extend_run(folder, Options(workload=spec), settings)
 
 
 def test_an_empty_data_set_is_a_whole_file(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenmill.errors import InputFaults, UsageError
@@ -51,6 +51,7 @@ def test_faults_of_other_splits_do_not_matter(tmp_path: Path) -> None:
     assert ids(tmp_path, rows, split="train") == ["row-1"]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 60), st.integers(0, 20))
 def test_shares_deal_each_row_to_one_split_whatever_else_is_there(seed: int, count: int, more: int) -> None:
     """Splits are disjoint and together the whole; rows that are added move none."""

@@ -21,6 +21,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 ROWS = st.lists(st.dictionaries(TEXT, VALUES | st.lists(VALUES, max_size=2), max_size=4), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(ROWS, SHAPES, st.booleans(), st.booleans())
 def test_rows_written_as_json_read_back_equal(
     rows: list[dict[str, object]], shape: dict[str, object], as_list: bool, marked: bool
@@ -44,7 +45,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=10).map("".join).map(str.encode) | st.binary(max_size=30))
 def test_any_document_ends_in_rows_or_in_our_own_error(content: bytes) -> None:
     """Whatever a file holds, it is read or refused as an input, never with a traceback."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenmill.errors import InputFaults, UsageError
@@ -182,6 +182,7 @@ EPISODE = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(EPISODE, max_size=4), st.booleans())
 def test_episodes_come_back_as_they_were_with_what_was_found(episodes: list[dict[str, Any]], as_file: bool) -> None:
     """Whatever is in them, episodes are written again equal but for the new field, in the dialogs that were rows."""

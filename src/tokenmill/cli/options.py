@@ -95,7 +95,7 @@ WORKLOAD_OPTIONS = stacked(
         "--format",
         "format_",
         metavar="NAME",
-        help="txt, jsonl, openai, csv or parquet; default by name and content.",
+        help="txt, jsonl, json, episodes, openai, csv or parquet; default by name and content.",
     ),
     click.option("--prompt-column", metavar="NAME", help="The field or column that holds the prompt."),
     click.option("--template", metavar="TEXT", help="A Jinja2 template that makes the prompt from a row's fields."),

@@ -32,6 +32,8 @@ def extend_run(folder: Path, options: Options, settings: Settings) -> int:
         manifest = read_manifest(folder)
         if options.pipeline is not None:
             raise UsageError(f"run {manifest.run_id}: has a recipe, so its input can't grow; start a new run")
+        if options.workload.sample is not None:
+            raise UsageError(f"run {manifest.run_id}: took a sample, which more rows would change; start a new run")
         refuse_changes(manifest, options)
         engine = survey(options, settings).first
         check_model(manifest, engine[1])

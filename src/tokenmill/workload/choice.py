@@ -69,7 +69,7 @@ class Choice:
     def _dealt(self, key: str) -> str:
         assert self._shares is not None
         point = chance(self._seed, "split", key) * sum(self._shares.values())
-        for name, share in self._shares.items():
+        for name, share in sorted(self._shares.items()):
             point -= share
             if point < 0:
                 return name
