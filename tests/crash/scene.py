@@ -129,6 +129,7 @@ class Scene:
             "PYTHONUNBUFFERED": "1",
         }
         self.given = frozenset(("input.txt", "script.toml", self.log.name))
+        self.made = frozenset((OUTPUT, "out.errors.jsonl", "runs"))
 
     # -- commands ----------------------------------------------------------------------------------------------
 
@@ -211,6 +212,14 @@ class Scene:
     def look(self) -> Look:
         return look(self.run_folder / "record.db")
 
+    def product(self) -> bytes:
+        """What the run is for; empty while it isn't there."""
+        return self.output.read_bytes() if self.output.exists() else b""
+
+    def story(self, calm: Calm) -> Story:
+        """A story that plays here from now on."""
+        return Story(self, calm)
+
     def instant(self, chance: random.Random, seconds: float, rows: int | None = None) -> Instant:
         """Any moment of a command that takes so long and answers `rows`: as it starts, answers or ends."""
         words = 2 * (self.rows if rows is None else rows)
@@ -236,7 +245,7 @@ class Scene:
         seconds = time.monotonic() - started
         state = self.look()
         texts = {row: text for row, (_, text) in state.answers.items()}
-        calm = Calm(self.output.read_bytes(), texts, state.failures, seconds)
+        calm = Calm(self.product(), texts, state.failures, seconds)
         self.wipe()
         return calm
 
@@ -251,10 +260,12 @@ class Calm:
     seconds: float
 
 
-def look(database: Path) -> Look:
-    """Reads a copy of a record with its log, as the next process would find it."""
+@contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection | None]:
+    """A copy of a record with its log, as the next process would find it; None if there is none yet."""
     if not database.exists():
-        return Look()
+        yield None
+        return
     with tempfile.TemporaryDirectory() as aside:
         for name in (database.name, f"{database.name}-wal", f"{database.name}-journal"):
             if (database.parent / name).exists():
@@ -262,17 +273,23 @@ def look(database: Path) -> Look:
         with closing(sqlite3.connect(Path(aside) / database.name)) as connection:
             (whole,) = connection.execute("PRAGMA integrity_check").fetchone()
             assert whole == "ok", f"{database}: {whole}"
-            if connection.execute("PRAGMA user_version").fetchone() == (0,):
-                return Look()
-            tried = list(connection.execute("SELECT row, outcome FROM attempt"))
-            return Look(
-                ids=dict(connection.execute("SELECT row, custom_id FROM request")),
-                answers={row: (a, t) for row, a, t in connection.execute("SELECT row, attempt, text FROM answer")},
-                failures=dict(connection.execute("SELECT row, kind FROM failure")),
-                attempts=Counter(row for row, _ in tried),
-                answered_attempts=Counter(row for row, outcome in tried if outcome == "answered"),
-                in_flight=frozenset(row for row, outcome in tried if outcome in (None, "cancelled", "lost")),
-            )
+            yield None if connection.execute("PRAGMA user_version").fetchone() == (0,) else connection
+
+
+def look(database: Path) -> Look:
+    """What a record holds."""
+    with reading(database) as connection:
+        if connection is None:
+            return Look()
+        tried = list(connection.execute("SELECT row, outcome FROM attempt"))
+        return Look(
+            ids=dict(connection.execute("SELECT row, custom_id FROM request")),
+            answers={row: (a, t) for row, a, t in connection.execute("SELECT row, attempt, text FROM answer")},
+            failures=dict(connection.execute("SELECT row, kind FROM failure")),
+            attempts=Counter(row for row, _ in tried),
+            answered_attempts=Counter(row for row, outcome in tried if outcome == "answered"),
+            in_flight=frozenset(row for row, outcome in tried if outcome in (None, "cancelled", "lost")),
+        )
 
 
 class Story:
@@ -344,7 +361,7 @@ class Story:
                 self.faults.append(f"lost: row {row} has no final word, or two")
         if state.failures != self.calm.failures:
             self.faults.append(f"changed: failures {state.failures}, not {self.calm.failures}")
-        file = self.scene.output.read_bytes() if self.scene.output.exists() else b""
+        file = self.scene.product()
         if file != self.calm.file:
             self.faults.append(f"file: {len(file)} bytes differ from the {len(self.calm.file)} of the calm run")
         self.faults += [f"leftover: {name}" for name in self._leftovers()]
@@ -353,7 +370,7 @@ class Story:
     def _leftovers(self) -> list[str]:
         if not self.scene.exists:
             return []
-        expected = {*self.scene.given, OUTPUT, "out.errors.jsonl", "runs"}
+        expected = self.scene.given | self.scene.made
         found = [path.name for path in self.scene.folder.iterdir() if path.name not in expected]
         found += [f"runs/{path.name}" for path in self.scene.runs.iterdir() if path.name not in (RUN, "paces.json")]
         own = {"lock", "manifest.json", "record.db"}

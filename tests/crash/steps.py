@@ -78,7 +78,7 @@ def struck(scene: Scene, calm: Calm, strike: Strike, saved: Path | None = None) 
     scene.wipe()
     if saved is not None:
         scene.restore(saved)
-    story = Story(scene, calm)
+    story = scene.story(calm)
     log = scene.folder.with_name(f"{scene.folder.name}.strace")
     log.unlink(missing_ok=True)
     heard = len(scene.heard())
@@ -100,7 +100,7 @@ def struck(scene: Scene, calm: Calm, strike: Strike, saved: Path | None = None) 
                 story.faults.append(f"exit: code {ended.code} after a sync failed")
             if scene.output.exists():
                 story.faults.append("exit: an output after a sync failed")
-        if ended.code == 0 and scene.output.read_bytes() != calm.file:
+        if ended.code == 0 and scene.product() != calm.file:
             story.faults.append("exit: code 0 without the whole file")
     story.finish()
     return story

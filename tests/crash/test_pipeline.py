@@ -1,91 +1,90 @@
-"""A run with a recipe that is killed at any instant: no round is repeated, no item lost, the data set is the same."""
+"""A run with a recipe that is killed: no round is repeated, no item lost, and the data set is that of the calm run.
+
+A sample of what `benchmarks/pipeline_kills.py` does at a hundred instants and at every durable step.
+"""
 
 from __future__ import annotations
 
+import json
 import random
-import sqlite3
-from collections import Counter
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from crash.scene import Instant, Scene
+from crash.data_sets import DataSet, half_done, killed
+from crash.scene import Calm
+from crash.steps import DATABASE, KILL, RUN_FOLDER, SYNC, WAL, Family, Strike, struck
+from requirements import require
 
-ROWS = 24
-RECIPE = """
-name = "lines"
-rounds = 3
-sampling = { temperature = 0.5 }
-[[stage]]
-name = "say"
-n = 2
-prompt = "round {{ round }}: {{ prompt }}"
-target = { say = 2 }
-[[stage.check]]
-use = "length"
-options = { min_words = 4 }
-[[stage.check]]
-use = "duplicate"
-"""
-FILES = ("out.jsonl", "out.rest.jsonl", "out.missed.jsonl")
+#: Every kind of durable step, somewhere in the middle of its calls.
+STEPS = [
+    Strike(KILL, Family("pwrite64", WAL), 90),
+    Strike(KILL, SYNC, 7),
+    Strike(KILL, Family("pwrite64", DATABASE), 3),
+    Strike(KILL, Family("fdatasync", DATABASE), 1),
+    Strike(KILL, Family("ftruncate", DATABASE), 1),
+    Strike(KILL, Family("fdatasync", RUN_FOLDER), 1),
+    Strike(KILL, Family("fsync"), 8),
+    Strike(KILL, Family("fdatasync"), 6),
+    Strike(KILL, Family("rename"), 5),
+    Strike(KILL, Family("write"), 9),
+    Strike(KILL, Family("unlink"), 3),
+    Strike(KILL, Family("ftruncate"), 1),
+    Strike(KILL, Family("pwrite64"), 30),
+]
 SEED = 7
 
 
-def state(scene: Scene) -> dict[str, dict[str, tuple[object, ...]]]:
-    """Answers, items, scores and endings of a record, by the names of their prompts."""
-    database = scene.run_folder / "record.db"
-    if not database.exists():
-        return {}
-    named = "JOIN request ON request.row = {0}.row ORDER BY custom_id"
-    with closing(sqlite3.connect(database)) as connection:
-        found = {
-            "answer": "SELECT custom_id, text FROM answer",
-            "item": "SELECT custom_id || number, item.role, text, passed, reasons FROM item",
-            "score": "SELECT custom_id || number || validator, value, passed, reason FROM score",
-            "story": "SELECT custom_id, outcome, rounds, reasons FROM story",
-        }
-        kept = {
-            table: {name: tuple(rest) for name, *rest in connection.execute(f"{query} {named.format(table)}")}
-            for table, query in found.items()
-        }
-        names = Counter(name for (name,) in connection.execute("SELECT custom_id FROM request"))
-        assert max(names.values()) == 1, "a round was repeated"
-        answered = "SELECT row, count(*) FROM attempt WHERE outcome = 'answered' GROUP BY row HAVING count(*) > 1"
-        assert connection.execute(answered).fetchall() == [], "an answer was repeated"
-    return kept
-
-
 @pytest.fixture(scope="module")
-def calm(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Scene, list[bytes], dict[str, dict[str, tuple[object, ...]]]]:
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataSet, Calm]:
     """The scene, and what it gives without a kill."""
-    scene = Scene(tmp_path_factory.mktemp("pipeline"), rows=ROWS, more=["--pipeline", "recipe.toml"])
-    (scene.folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    scene.given |= {"recipe.toml"}
-    ended = scene.play(scene.run_words())
-    assert ended.code == 0, ended.err
-    return scene, [(scene.folder / name).read_bytes() for name in FILES], state(scene)
+    scene = DataSet(tmp_path_factory.mktemp("pipeline"))
+    return scene, scene.calm()
+
+
+def test_the_scene_has_stories_of_every_kind(calm: tuple[DataSet, Calm]) -> None:
+    """Rows that succeed at once and later, fall short and fail; a judge that refuses; else a kill would show little."""
+    scene, _ = calm
+    assert scene.play(scene.run_words()).code == 3
+    card = json.loads(scene.cards[0].read_bytes())
+
+    assert card["outcomes"].keys() == {"failed", "short", "success"}
+    assert card["rounds"].keys() == {"1", "2", "3"}
+    assert card["rejected_by"].keys() >= {"length", "duplicate", "a stage that judges"}
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_killed_data_set_ends_like_the_calm_one(
-    calm: tuple[Scene, list[bytes], dict[str, dict[str, tuple[object, ...]]]], number: int
-) -> None:
-    """Killed again and again at random words of the engine, a run keeps all it has and ends with the same bytes."""
-    scene, files, whole = calm
-    chance = random.Random(SEED + number)
-    scene.wipe()
-    before: dict[str, dict[str, tuple[object, ...]]] = {}
-    for _ in range(3):
-        scene.play(scene.next_words(), kill=Instant(chance.randrange(1, 2 * ROWS), chance.uniform(0, 0.02)))
-        now = state(scene)
-        for table, rows in before.items():
-            assert rows.items() <= now[table].items(), f"lost or changed in {table}"
-        before = now
-    ended = scene.play(scene.next_words())
+def test_a_killed_data_set_ends_like_the_calm_one(calm: tuple[DataSet, Calm], number: int) -> None:
+    """Killed at any instant, a run keeps all it has, asks nothing twice, and ends with the same bytes."""
+    assert killed(*calm, random.Random(SEED + number)).faults == []
 
-    assert ended.code == 0, ended.err
-    assert [Path(scene.folder / name).read_bytes() for name in FILES] == files
-    assert state(scene) == whole
+
+def test_resumes_that_are_killed_again_and_again(calm: tuple[DataSet, Calm]) -> None:
+    """Three kills in a row are no worse than one."""
+    assert killed(*calm, random.Random(SEED), kills=3).faults == []
+
+
+@pytest.mark.parametrize("strike", STEPS, ids=str)
+def test_a_kill_at_a_durable_step(calm: tuple[DataSet, Calm], strike: Strike) -> None:
+    """Whatever step the process dies at, the data set is that of the calm run."""
+    require("strace")
+    scene, undisturbed = calm
+
+    story = struck(scene, undisturbed, strike)
+
+    assert story is not None, "the kill never came"
+    assert story.faults == []
+
+
+@pytest.mark.parametrize("family", [SYNC, Family("pwrite64", WAL)], ids=str)
+def test_a_kill_at_a_durable_step_of_a_resume(
+    calm: tuple[DataSet, Calm], family: Family, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A kill while answers are judged that an earlier session left is no worse."""
+    require("strace")
+    scene, undisturbed = calm
+    saved = half_done(scene, tmp_path_factory.mktemp("half"))
+
+    story = struck(scene, undisturbed, Strike(KILL, family, 2), saved)
+
+    assert story is not None, "the kill never came"
+    assert story.faults == []
