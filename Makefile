@@ -46,6 +46,8 @@ bench-long: $(VENV)/.dev
 	$(BIN)/python benchmarks/local_engine.py
 	$(BIN)/python benchmarks/million.py
 	$(BIN)/python benchmarks/crash.py
+	$(BIN)/python benchmarks/pipelines.py
+	$(BIN)/python benchmarks/pipeline_kills.py
 	$(BIN)/python benchmarks/http_client.py
 	$(BIN)/python benchmarks/curves.py
 	$(BIN)/python benchmarks/sockets.py

@@ -9,7 +9,7 @@ from report.scripted import attempt, facts, node, runs, stored, waves
 from tokenmill.event import Attempt
 from tokenmill.report.causes import NAMES, Causes
 from tokenmill.report.certificate import certify
-from tokenmill.report.facts import Arrivals, RunFacts, Session, Span
+from tokenmill.report.facts import Arrivals, ManyArrivals, RunFacts, Session, Span
 
 
 def found(run: RunFacts, attempts: list[Attempt]) -> Causes:
@@ -141,9 +141,10 @@ def test_rows_that_had_not_arrived_are_not_waiting() -> None:
     """Idle before rows arrive is not the client's."""
     late = [attempt(row, 15.0, 10.0, width=4.0) for row in range(4, 8)]
 
-    run = facts(8, node(4), arrivals=(Arrivals(0, 15.0, 4),))
+    for arrivals in (Arrivals(0, 15.0, 4),), ManyArrivals([(0, 15.0, 3), (0, 15.0, 1)]):
+        run = facts(8, node(4), arrivals=arrivals)
 
-    assert_causes(found(run, waves(4, 4) + late), tail=5.0)
+        assert_causes(found(run, waves(4, 4) + late), tail=5.0)
 
 
 def test_two_nodes_share_the_seconds_by_slots() -> None:

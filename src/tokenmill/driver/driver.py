@@ -274,6 +274,7 @@ class Driver:
                     self._dispatch(action)
             elif isinstance(action, SetAside):
                 self._unfinished -= 1
+                self._leases.pop(action.row, None)
                 self.progress.failed[action.kind] = self.progress.failed.get(action.kind, 0) + 1
                 number = self._writer.set_aside(action.row, None, action.kind, action.reason)
                 self._sequel.heard(action.row, number)

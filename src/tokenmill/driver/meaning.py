@@ -24,7 +24,7 @@ from tokenmill.record.folder import read_manifest
 from tokenmill.record.store import Record
 from tokenmill.report.certificate import Certificate, judge
 from tokenmill.report.data_set import DATA_SET_DEFINITIONS
-from tokenmill.report.facts import Arrivals, DevicePace, NodeFacts, RunFacts, Session, Shared, Span, merge_all
+from tokenmill.report.facts import DevicePace, ManyArrivals, NodeFacts, RunFacts, Session, Shared, Span, merge_all
 from tokenmill.report.timeline import Timeline, collect
 
 PACES = "paces.json"
@@ -131,7 +131,7 @@ def facts_of(record: Record, places: Places, stored: tuple[DevicePace, ...], set
         answered=counts.answered,
         failed=counts.failed,
         unsent=record.unsent(),
-        arrivals=tuple(Arrivals(session, time, rows) for session, time, rows in record.births()),
+        arrivals=ManyArrivals(record.births()),
         stored=stored,
         strategy=settings.routing,
         order=settings.order or "",

@@ -137,7 +137,7 @@ class Storyteller:
 
     def _round(self, story: Story, keys: list[str]) -> Round | str:
         """What is to be judged of a round; text that says why it can't be."""
-        about, name, _, _ = split(keys[0])
+        about, name, turn, _ = split(keys[0])
         of = _item(story, about) if about else None
         try:
             reference = self._asking.reference(self._recipe.stage(name), story.fields, of)
@@ -146,7 +146,8 @@ class Storyteller:
                 return f"stage {name!r}, reference: {fault}"
             reference = ""  # the row could not even be asked, and that is its failure
         prompts = {key: story.asked[key] for key in keys}
-        kept = [each for each in tell(self._recipe, story.heard).items if (each.stage, each.about) == (name, about)]
+        items = tell(self._recipe, story.heard).items if turn > 1 else ()
+        kept = [each for each in items if (each.stage, each.about) == (name, about)]
         return Round(
             stage=name,
             answers={key: prompt.text for key, prompt in prompts.items()},

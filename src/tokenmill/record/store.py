@@ -343,14 +343,14 @@ class Record:
         query = "SELECT outcome, count(*) FROM story GROUP BY outcome ORDER BY outcome"
         return dict(self._connection.execute(query))
 
-    def births(self) -> list[tuple[int, float, int]]:
+    def births(self) -> Iterator[tuple[int, float, int]]:
         """(session, time, rows) of the rows that arrived during the run: at the moment their parent was answered."""
         query = (
             "SELECT session, finished, count(*) FROM request JOIN answer ON answer.row = request.parent"
             " JOIN attempt ON attempt.id = answer.attempt WHERE request.round > 0"
             " GROUP BY attempt.id ORDER BY session, finished"
         )
-        return list(self._connection.execute(query))
+        yield from self._connection.execute(query)
 
     def sessions(self) -> list[Session]:
         rows = self._connection.execute("SELECT number, started_at, ended, outcome FROM session ORDER BY number")
@@ -368,10 +368,10 @@ class Record:
         rows = self._connection.execute("SELECT session, facts FROM footprint ORDER BY session")
         return {session: decode(facts) for session, facts in rows}
 
-    def spans(self) -> list[tuple[int, int, str, float, float | None]]:
+    def spans(self) -> Iterator[tuple[int, int, str, float, float | None]]:
         """(session, node, kind, start, finish) of intervals such as `load` and `up`."""
         query = "SELECT session, node, kind, start, finish FROM span ORDER BY session, start"
-        return list(self._connection.execute(query))
+        yield from self._connection.execute(query)
 
 
 def _attempt(values: tuple[Any, ...]) -> Attempt:

@@ -26,6 +26,8 @@ from tokenmill.record.place import shared_kind
 from tokenmill.request import Usage
 
 FOLD_AFTER = 32 << 20
+#: What a connection keeps of the record in memory. A run reads and writes what is new, so more wouldn't be used again.
+CACHE_KIB = 4096
 #: Seconds to wait for a record that another process has to itself.
 SHARED_WAIT = 3.0
 #: Seconds between two transactions at least. What comes meanwhile goes into the next one together: waking a thread and
@@ -239,7 +241,7 @@ def connect(path: Path) -> sqlite3.Connection:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("PRAGMA cache_size = -16384")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
 
 

@@ -5,6 +5,9 @@ A run that was resumed has several sessions, and every time here is on the clock
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+
 from msgspec import Struct, field
 
 from tokenmill.footprint import Footprint
@@ -31,6 +34,26 @@ class Arrivals(Struct, frozen=True):
     session: int
     time: float
     rows: int
+
+
+class ManyArrivals(Collection[Arrivals]):
+    """Arrivals as columns: a run with a recipe has about as many as prompts, at 16 bytes each."""
+
+    def __init__(self, arrivals: Iterable[tuple[int, float, int]]) -> None:
+        self._session, self._time, self._rows = array("i"), array("d"), array("i")
+        for session, time, rows in arrivals:
+            self._session.append(session)
+            self._time.append(time)
+            self._rows.append(rows)
+
+    def __len__(self) -> int:
+        return len(self._time)
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        return map(Arrivals, self._session, self._time, self._rows)
+
+    def __contains__(self, arrivals: object) -> bool:
+        return any(each == arrivals for each in self)
 
 
 class NodeFacts(Struct, frozen=True, kw_only=True):
@@ -97,8 +120,9 @@ class RunFacts(Struct, frozen=True, kw_only=True):
 
     `width_asked`: requests that were meant to run at the same time, over all nodes. `unsent`: rows that failed before
     anything was sent (too long, for instance), a part of `failed`. Rows not named in `arrivals` were there at the
-    start. `stored`: the best paces known before this run. `strategy` and `order` as they were chosen, `shared` what is
-    known of nodes that may share a device: advice depends on them. `footprints`: by number of the session.
+    start; those are in order of time. `stored`: the best paces known before this run. `strategy` and `order` as they
+    were chosen, `shared` what is known of nodes that may share a device: advice depends on them. `footprints`: by
+    number of the session.
     """
 
     nodes: tuple[NodeFacts, ...]
@@ -108,7 +132,7 @@ class RunFacts(Struct, frozen=True, kw_only=True):
     answered: int
     failed: dict[str, int] = field(default_factory=dict)
     unsent: int = 0
-    arrivals: tuple[Arrivals, ...] = ()
+    arrivals: Collection[Arrivals] = ()
     stored: tuple[DevicePace, ...] = ()
     strategy: str = ""
     order: str = ""

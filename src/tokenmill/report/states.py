@@ -23,7 +23,8 @@ from tokenmill.report.timeline import ANSWERED, OPENS, Timeline, moments
 from tokenmill.report.waiting import waiting
 
 #: What else `_everything` yields besides the moments of attempts; rows and phases of that time come after those.
-ROWS, PHASE = 3, 4
+#: `BORN` comes with a number of rows, and not with an index.
+ROWS, BORN, PHASE = 3, 4, 5
 
 
 class States(Struct, frozen=True, kw_only=True):
@@ -144,6 +145,8 @@ def states(timeline: Timeline, there: list[list[Interval]]) -> States:
         elif what == ROWS:
             sweep.waiting += changes[index].waiting
             sweep.backing += changes[index].backing
+        elif what == BORN:
+            sweep.waiting += index
         elif what == PHASE:
             sweep.change(turns[index].node, turns[index].state)
         else:
@@ -157,7 +160,8 @@ def states(timeline: Timeline, there: list[list[Interval]]) -> States:
 
 def _everything(timeline: Timeline, extras: list[tuple[float, int, int]]) -> Iterator[tuple[float, int, int]]:
     attempts = moments(timeline.started, timeline.finished, timeline.dispatched)
-    return (moment for moment in merge(extras, attempts) if moment[0] <= timeline.makespan)
+    born = ((timeline.at(each.session, each.time), BORN, each.rows) for each in timeline.facts.arrivals)
+    return (moment for moment in merge(extras, born, attempts) if moment[0] <= timeline.makespan)
 
 
 def _result(sweep: _Sweep) -> States:

@@ -24,7 +24,9 @@ class Change(Struct, frozen=True):
 
 
 class Waiting(Struct, frozen=True):
-    """`is_plain[i]`: attempt i is the only one of its row and took it for good. `changes`: all else, in time order."""
+    """`is_plain[i]`: attempt i is the only one of its row and took it for good. `changes`: all else, in time order, but
+    for the arrivals during the run.
+    """
 
     is_plain: bytearray
     changes: list[Change]
@@ -36,7 +38,6 @@ def waiting(timeline: Timeline) -> Waiting:
     is_plain = _plain(timeline)
     late = sum(arrival.rows for arrival in facts.arrivals)
     changes = [Change(0.0, max(0, facts.rows_total - facts.unsent - late))]
-    changes += [Change(timeline.at(group.session, group.time), group.rows) for group in facts.arrivals]
     others = sorted((timeline.row[index], index) for index, plain in enumerate(is_plain) if not plain)
     for _, pairs in groupby(others, key=lambda pair: pair[0]):
         changes.extend(_row_changes(timeline, [index for _, index in pairs]))
