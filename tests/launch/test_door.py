@@ -92,6 +92,21 @@ def test_who_speaks_another_language_is_shown_out(sent: bytes) -> None:
     asyncio.run(story())
 
 
+def test_one_who_tries_again_and_again_is_told_of_once() -> None:
+    """A port of its own for each try makes no new reason."""
+
+    async def story() -> None:
+        async with opened() as hall:
+            for _ in range(3):
+                guest = await Guest.come(hall)
+                guest.writer.write(b"\xff\xff\xff\xff")
+                assert await guest.is_shown_out()
+
+            assert len(hall.notes) == 1
+
+    asyncio.run(story())
+
+
 def test_a_stranger_that_says_nothing_is_shown_out() -> None:
     """A connection that proves nothing in time ends, however often it sends a byte."""
 

@@ -20,7 +20,7 @@ from tokenmill.launch.invitation import (
     find_invitation,
 )
 from tokenmill.launch.spec import On, checked, parse_on
-from tokenmill.launch.surroundings import as_torchrun, expand_counts, first_host, own_gpu
+from tokenmill.launch.surroundings import as_torchrun, expand_counts, first_host, forget_secrets, own_gpu
 
 INVITATION = Invitation(addresses=("10.0.0.1:99", "127.0.0.1:99"), token="a secret")
 
@@ -158,6 +158,15 @@ def test_the_first_host_of_a_list(text: str, host: str) -> None:
 def test_counts_of_nodes() -> None:
     """As SLURM folds numbers."""
     assert expand_counts("2(x3),1,4(x2)") == [2, 2, 2, 1, 4, 4]
+
+
+def test_a_rank_forgets_secrets() -> None:
+    """Whoever started it: srun hands on all that the user's shell has. What proves the rank stays."""
+    said = {"PATH": "/bin", "MY_API_KEY": "k", "PROXY": "http://me:secret@host", TOKEN_VARIABLE: "t", "RANK": "1"}
+
+    forget_secrets(said)
+
+    assert said == {"PATH": "/bin", TOKEN_VARIABLE: "t", "RANK": "1"}
 
 
 def test_one_gpu_for_each_replica() -> None:

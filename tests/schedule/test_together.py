@@ -11,7 +11,7 @@ from tokenmill.schedule import make
 from tokenmill.schedule.choose import trials_of
 from tokenmill.schedule.curve import Curve
 from tokenmill.schedule.simulate import SimNode, SimRow, simulate
-from tokenmill.schedule.trial import Verdict
+from tokenmill.schedule.trial import Trial, Verdict
 
 #: One processor that is full with one request, and loses a third more for a second server: the same-host scenario.
 CROWDED = Curve(slots=1, serial=1.0, crowding=0.3)
@@ -97,6 +97,38 @@ def test_the_whole_is_used_where_it_is_faster() -> None:
     assert verdict.high < 0
     assert verdict.alone / verdict.together == pytest.approx(1.5, rel=0.1)
     assert active == {2}
+
+
+def trial_of(start: float, answers: int) -> Trial:
+    """A trial of nodes 0 and 1 after so many answers of node 0, one a second since `start`, with a thousand to come."""
+    trial = Trial((0, 1))
+    trial.restrict([0, 1])
+    for row in range(answers):
+        trial.sent(row, 0, start + row)
+        trial.first_token(row, start + row + 0.1)
+        trial.ended(row, start + row + 1, 10, left=10_000.0)
+    return trial
+
+
+def test_loading_is_no_part_of_a_turn() -> None:
+    """Whether a run is long enough to try is judged by the turns themselves, however late the nodes came up."""
+    assert trial_of(start=0.0, answers=4).active == (0, 1)
+    assert trial_of(start=1000.0, answers=4).active == (0, 1)
+
+
+def test_nothing_is_measured_while_a_node_is_missing() -> None:
+    """Nodes come up one after the other; those that are there work, and their turn waits for the others."""
+    trial = Trial(DIVIDED, whole=2)
+    trial.restrict([0])
+    for row in range(20):
+        trial.sent(row, 0, row)
+        trial.first_token(row, row + 0.1)
+        trial.ended(row, row + 1.0, 10, left=1000.0)
+
+    assert trial.verdict is None
+    assert trial.active == (0,)
+    trial.restrict([0, 1, 2])
+    assert trial.active == (2,)
 
 
 def test_without_the_whole_all_parts_work() -> None:

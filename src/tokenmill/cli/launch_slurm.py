@@ -17,9 +17,10 @@ from tokenmill.errors import UsageError
 from tokenmill.launch.slurm import commands
 from tokenmill.launch.slurm.allocation import BETWEEN, parse_allocation
 from tokenmill.launch.slurm.element import is_finished
-from tokenmill.launch.slurm.job import Job, live_job, name_of, noted_job
+from tokenmill.launch.slurm.job import Follower, Job, elements_of, live_job, name_of, noted_job
 from tokenmill.launch.slurm.place import logs
 from tokenmill.launch.slurm.script import write_script
+from tokenmill.launch.slurm.state import Element
 from tokenmill.launch.spec import On
 from tokenmill.record.folder import find, runs_folder
 
@@ -134,19 +135,41 @@ def _follow(folder: Path, job: Job) -> None:
     carry_out(folder, None, as_json=False, quiet=False)
 
 
-def _cancel(_folder: Path, job: Job) -> None:
-    commands.check_commands()
+def _cancel(folder: Path, job: Job) -> None:
+    found = _known(folder, job)
+    if all(each.is_over for each in found):
+        tell(f"tokenmill: job {job.number} had ended ({Follower.describe(found)}); nothing to cancel")
+        return
     commands.cancel(job.number)
-    tell(f"tokenmill: job {job.number} was cancelled; its answers are kept")
+    tell(f"tokenmill: job {job.number} was cancelled; its answers are kept; go on with: {line_for('resume', folder)}")
 
 
-def _requeue(_folder: Path, job: Job) -> None:
-    commands.check_commands()
-    commands.requeue(job.number)
+def _requeue(folder: Path, job: Job) -> None:
+    _known(folder, job)
+    if is_finished(folder):
+        raise UsageError(f"every request of this run has its answer, so job {job.number} has nothing left to do")
+    try:
+        commands.requeue(job.number)
+    except commands.SlurmSilent as error:
+        raise UsageError(f"{error}; if job {job.number} has ended: {line_for('resume', folder)}") from error
     tell(f"tokenmill: job {job.number} is back in the queue, and resumes from its record")
 
 
-def _logs(folder: Path, _job: Job) -> None:
+def _known(folder: Path, job: Job) -> list[Element]:
+    """The job as it is; raises `UsageError` where SLURM doesn't know it."""
+    found = elements_of(job)
+    if not found:
+        raise UsageError(
+            f"SLURM doesn't know job {job.number} of this run, or has forgotten it; submit another with: "
+            f"{line_for('resume', folder)}"
+        )
+    return found
+
+
+def _logs(folder: Path, job: Job) -> None:
+    if not logs(folder):
+        state = Follower.describe(elements_of(job)) or "unknown to SLURM"
+        tell(f"tokenmill: job {job.number} has written no log yet; it is {state}")
     for log in logs(folder):
         tell(f"--- {log}")
         say(log.read_text(encoding="utf-8", errors="replace").rstrip("\n"))

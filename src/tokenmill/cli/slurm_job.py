@@ -124,7 +124,7 @@ def has_ended(folder: Path, seen: Progress) -> bool:
 def _ask(follower: Follower, allocation: Allocation, seen: Progress) -> bool:
     """A look at the job; whether it is over."""
     try:
-        news = follower.hear(commands.look(follower.job.number))
+        news = follower.hear(commands.look(follower.job.number, follower.job.name))
         for number in news.requeue:
             if allocation.requeue:
                 commands.requeue(number)

@@ -69,7 +69,7 @@ class _Rounds:
             prompt=PROMPT.format(number=self._random.randrange(1_000_000)),
             sampling=Sampling(max_tokens=TOKENS),
         )
-        self._trial.sent(row, node)
+        self._trial.sent(row, node, asyncio.get_running_loop().time())
         self._where[asyncio.create_task(self._follow(request, self._engines[node]))] = node
 
     async def _follow(self, request: Request, engine: Engine) -> None:

@@ -51,6 +51,8 @@ from tokenmill.launch.seat import Seats
 BEAT = 1.0
 #: Connections that haven't proved anything yet; further ones are closed unheard.
 STRANGERS = 64
+#: Different refusals that the user is told of.
+REFUSALS = 32
 #: Addresses that workers are told to try.
 ADDRESSES = 8
 LOOPBACK = "127.0.0.1"
@@ -111,8 +113,8 @@ class Door:
             await asyncio.gather(self._beating, return_exceptions=True)
 
     def refuse(self, reason: str) -> None:
-        """A line for the user, once for each reason."""
-        if reason not in self._noted:
+        """A line for the user, once for each reason, and for so many at most: strangers may try for ever."""
+        if reason not in self._noted and len(self._noted) < REFUSALS:
             self._noted.add(reason)
             self._note(f"a worker was refused: {reason}")
 
@@ -263,7 +265,7 @@ class Guest(asyncio.Protocol):
     def _where(self) -> str:
         assert self._transport is not None
         peer = self._transport.get_extra_info("peername")
-        return f"a program at {with_port(peer[0], peer[1])}" if peer else "a program"
+        return f"a program on {peer[0]}" if peer else "a program"  # its port would make each try a new one
 
 
 def own_addresses() -> list[str]:

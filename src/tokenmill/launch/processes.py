@@ -77,12 +77,13 @@ class Processes:
                 continue
             if team.was_told_to_leave:
                 team.retire()
-            elif team.pause is None:
+                continue
+            if team.pause is None:
                 notes.append(team.count_end())
-            elif team.pause > 0:
-                team.pause -= 1
-            else:
+            if team.pause == 0:
                 self._begin(team)
+            elif team.pause is not None:
+                team.pause -= 1
         if all(team.is_over for team in self._teams):
             return Standing(notes=tuple(notes), over=f"no worker process is left: {self._teams[0].cause}")
         return Standing(notes=tuple(notes))

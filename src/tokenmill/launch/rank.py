@@ -47,7 +47,15 @@ from tokenmill.launch.invitation import (
 )
 from tokenmill.launch.invitation import PATIENCE as LOOKING
 from tokenmill.launch.member import Member
-from tokenmill.launch.surroundings import LEASH_VARIABLE, as_torchrun, is_left, number, own_gpu, settle
+from tokenmill.launch.surroundings import (
+    LEASH_VARIABLE,
+    as_torchrun,
+    forget_secrets,
+    is_left,
+    number,
+    own_gpu,
+    settle,
+)
 
 if TYPE_CHECKING:
     from tokenmill.engine.local.group import Group
@@ -74,6 +82,7 @@ def main() -> None:
     isolate(leashed=on_leash, ignored=(signal.SIGINT,) if on_leash else (signal.SIGINT, signal.SIGTERM))
     if is_left(os.environ):
         leave("the process that started this rank is gone")
+    forget_secrets(os.environ)
     as_torchrun(os.environ)
     member = settle(os.environ)
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

@@ -7,8 +7,10 @@ import re
 import socket
 from collections.abc import Mapping, MutableMapping
 
+from tokenmill.engine.local.environment import without_secrets
 from tokenmill.engine.local.machine import has_fast_bf16, physical_cores, usable_cores, usable_memory
 from tokenmill.launch.cores import CORES_VARIABLE, SHARE_VARIABLE, divide, pin, pin_as_told
+from tokenmill.launch.invitation import TOKEN_VARIABLE
 from tokenmill.launch.member import Member
 
 #: The rank's number among all of a launcher, where RANK is that within its group alone.
@@ -27,6 +29,13 @@ _FIRST_PORT, _PORTS = 20000, 20000
 def is_left(environment: Mapping[str, str]) -> bool:
     """Whether the parent that holds the leash is gone: it may have ended before the leash was on."""
     return environment.get(LEASH_VARIABLE, str(os.getppid())) != str(os.getppid())
+
+
+def forget_secrets(environment: MutableMapping[str, str]) -> None:
+    """Drops what looks like a secret, but for the one that proves the rank: others than our launchers may start it."""
+    kept = without_secrets(environment).keys() | {TOKEN_VARIABLE}
+    for name in environment.keys() - kept:
+        del environment[name]
 
 
 def as_torchrun(environment: MutableMapping[str, str]) -> None:

@@ -132,5 +132,5 @@ class Together:
         for action in actions:
             if isinstance(action, Dispatch) and (trial := self._trial_of.get(action.node)):
                 self._where[action.row] = trial
-                trial.sent(action.row, action.node)
+                trial.sent(action.row, action.node, event.time)
         return actions

@@ -119,9 +119,13 @@ class Trial:
         self._measured: set[int] = set()  # rows sent in a turn while it was measured
         self._warm: set[int] = set()
         self._seen: dict[int, _Seen] | None = None
-        self._began = self._turn_began = self._time = 0.0
+        self._began = self._time = 0.0
+        self._turn_began: float | None = None
+        self._is_whole = True
 
-    def sent(self, row: int, node: int) -> None:
+    def sent(self, row: int, node: int, time: float) -> None:
+        if self._turn_began is None:  # not before: nodes may take long to load
+            self._turn_began = time
         self._flying[row] = (node, self._turns)
         if self._seen is not None:
             self._measured.add(row)
@@ -159,12 +163,16 @@ class Trial:
             self._move_on(left)
 
     def restrict(self, up: Sequence[int]) -> None:
-        """Only these nodes can be used; what was begun is given up if one at work is missing."""
+        """Only these nodes can be used; what was begun is given up if one at work is missing.
+
+        While one is missing nothing is measured: there is nothing to compare with.
+        """
+        self._is_whole = all(node in up for node in self.nodes)
         if self.verdict is not None:
             active = tuple(node for node in self.verdict.nodes if node in up) or self._whatever(up)
             if active != self.active:
                 self._next(active)
-        elif any(node not in up for node in self.nodes):
+        elif not self._is_whole:
             kept = [node for node in self.active if node in up] if self._alone == self.nodes else []
             self._next(kept or self._whatever(up))
         elif self.known is not None and not self._rates and self.active != self.known.nodes:
@@ -223,7 +231,10 @@ class Trial:
         if self.verdict is not None:
             self._watch(rate, self.verdict, is_ending=left < ENDING * rate * duration)
             return
+        if not self._is_whole:
+            return
         self._rates.setdefault(self.active, []).append(log(rate))
+        assert self._turn_began is not None, "a turn with answers has begun"
         step = self._time - self._turn_began
         if left / rate < self._policy.steps * step and len(self._rates) == 1:
             nodes = self.active if self._alone == self.nodes else self._together
@@ -265,7 +276,7 @@ class Trial:
     def _next(self, active: Sequence[int]) -> None:
         self.active = tuple(active)
         self._turns += 1
-        self._turn_began = self._time
+        self._turn_began = None
         self._warm = set()
         self._measured = set()
         self._seen = None

@@ -43,7 +43,7 @@ def test_an_array_is_told_in_one_line() -> None:
     follower = Follower(Job(number="7"))
     elements = [element(f"7_{number}") for number in range(3)] + [element("7_[3-5%3]", "PENDING", "", "")]
     assert follower.hear(elements).notes == ("job 7: 1 pending, 3 running",)
-    assert follower.hear([each for each in elements if each.is_working]).over is False
+    assert follower.hear([each for each in elements if each.state == "RUNNING"]).over is False
 
 
 def test_a_job_that_nobody_would_end_is_requeued_once() -> None:

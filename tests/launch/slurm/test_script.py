@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenmill.errors import UsageError
 from tokenmill.launch.slurm import commands
 from tokenmill.launch.slurm.allocation import Allocation
 from tokenmill.launch.slurm.script import write_script
@@ -59,6 +60,12 @@ def test_all_that_was_asked_for_is_in_it() -> None:
     assert "export SAID='it'\"'\"'s $HOME `now`'" in text
     assert "env 'INSIDE=a b' '/opt/some python/bin/python3' -P -m tokenmill.launch.rank" in text
     assert "TOKENMILL_TP" not in text
+
+
+def test_a_folder_that_would_end_a_line_is_refused() -> None:
+    """Nothing in a name becomes a line of the script."""
+    with pytest.raises(UsageError, match=r"'/data/a\\nb': control characters can't stand in a script"):
+        write_script(Path("/data/a\nb"), "x", Allocation())
 
 
 def test_groups_are_told_their_size() -> None:

@@ -19,13 +19,8 @@ def test_scontrol_is_read() -> None:
     found = read_scontrol((SAID / "scontrol-22.05.txt").read_text())
     told = {(each.number, each.state): each for each in found}
     waiting = told["1_[2-5%2]", "PENDING"]
-    assert (waiting.reason, waiting.nodes, waiting.is_over, waiting.is_working) == (
-        "JobArrayTaskLimit",
-        "",
-        False,
-        False,
-    )
-    assert told["1_0", "RUNNING"].is_working
+    assert (waiting.reason, waiting.nodes, waiting.is_over) == ("JobArrayTaskLimit", "", False)
+    assert not told["1_0", "RUNNING"].is_over
     failed = told["4", "FAILED"]
     assert (failed.code, failed.nodes, failed.first, failed.is_over) == (7, "n[1-3]", "n1", True)
     assert told["1_4", "CANCELLED"].signal == 15
@@ -83,7 +78,7 @@ def here(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> SlurmCluster
 def test_a_live_array_is_read(here: SlurmCluster) -> None:
     """Elements that run, that wait their turn, and that were cancelled are told apart, and squeue agrees."""
     number = here.run("sbatch", "--parsable", "--array=0-3%1", "-o", "/dev/null", "--wrap", "sleep 600").strip()
-    until(lambda: any(each.is_working for each in commands.look(number)))
+    until(lambda: any(each.state == "RUNNING" for each in commands.look(number)))
     states = {each.number: each.state for each in commands.look(number)}
     assert states == {f"{number}_0": "RUNNING", f"{number}_[1-3%1]": "PENDING"}
     squeued = read_squeue(here.run("squeue", "-h", "-t", "all", "-j", number, "-o", commands.SQUEUE_FORMAT))

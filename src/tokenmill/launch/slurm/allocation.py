@@ -31,7 +31,7 @@ _ARRAY = re.compile(r"([1-9][0-9]{0,5})(?:%([1-9][0-9]{0,5}))?")
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+=@-]*")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _EXTRA = re.compile(r"(--[a-z][a-z-]*)(?:=(.*))?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Allocation(Struct, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ def seconds(time: str | None) -> int | None:
 
 
 def _fits(name: str, value: str, pattern: re.Pattern[str] | None, example: str) -> None:
-    if not value.strip() or _CONTROL.search(value) or (pattern is not None and not pattern.fullmatch(value)):
+    if not value.strip() or CONTROL.search(value) or (pattern is not None and not pattern.fullmatch(value)):
         raise UsageError(f"slurm: --{name} {value!a} can't be used; write {example}")
 
 

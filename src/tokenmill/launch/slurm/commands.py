@@ -54,11 +54,19 @@ def submit(script: Path) -> str:
     return number
 
 
-def look(number: str) -> list[Element]:
+def look(number: str, name: str = "") -> list[Element]:
     """A job, or all elements of an array, as they are now; empty if SLURM has forgotten it.
 
-    squeue knows what waits and works, and for a while what has ended; scontrol adds how it ended; sacct, where there is
-    accounting, knows of it for good.
+    With `name`, a job of that number with another name isn't it: on another cluster, which sees the same folders, the
+    number is somebody else's.
+    """
+    return [each for each in _looked(number) if not name or each.name in ("", name)]
+
+
+def _looked(number: str) -> list[Element]:
+    """squeue knows what waits and works, and for a while what has ended; scontrol adds how it ended.
+
+    sacct, where there is accounting, knows of it for good.
     """
     code, out, _ = _call("scontrol", "show", "-o", "job", number)
     if code == 0 and (found := read_scontrol(out)):

@@ -26,9 +26,10 @@ ENDS = 3
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A job by its number, which is that of the whole array if it is one."""
+    """A job by its number, which is that of the whole array if it is one, and by its name."""
 
     number: str
+    name: str = ""
 
 
 class News(Struct, frozen=True, kw_only=True):
@@ -60,8 +61,14 @@ def submit(folder: Path, allocation: Allocation, tp: int = 1) -> Job:
         file.write_text(write_script(folder, name_of(folder.name), allocation, tp), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: the script can't be written ({error.strerror}); nothing was submitted") from error
-    job = Job(number=commands.submit(file))
-    job_file(folder).write_bytes(msgspec.json.encode(job))
+    job = Job(number=commands.submit(file), name=name_of(folder.name))
+    try:
+        job_file(folder).write_bytes(msgspec.json.encode(job))
+    except OSError as error:  # nobody would know of it
+        commands.cancel(job.number)
+        raise UsageError(
+            f"{job_file(folder)}: can't be written ({error.strerror}), so job {job.number} was cancelled"
+        ) from error
     return job
 
 
@@ -78,8 +85,13 @@ def live_job(folder: Path) -> Job | None:
     job = noted_job(folder)
     if job is None:
         return None
+    return job if any(not each.is_over for each in elements_of(job)) else None
+
+
+def elements_of(job: Job) -> list[Element]:
+    """The job as SLURM has it now; empty if this cluster doesn't know it, or has forgotten it."""
     commands.check_commands()
-    return job if any(not each.is_over for each in commands.look(job.number)) else None
+    return commands.look(job.number, job.name)
 
 
 class Follower:

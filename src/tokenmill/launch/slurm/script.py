@@ -11,8 +11,9 @@ import re
 import shlex
 from pathlib import Path
 
+from tokenmill.errors import UsageError
 from tokenmill.launch.invitation import FILE_VARIABLE, PATIENCE_VARIABLE
-from tokenmill.launch.slurm.allocation import Allocation, seconds
+from tokenmill.launch.slurm.allocation import CONTROL, Allocation, seconds
 from tokenmill.launch.slurm.place import ELEMENT_VARIABLE, join_file, log_pattern
 
 #: Seconds before the end of its time at which a job is told, so that what is in flight can still be answered.
@@ -25,7 +26,12 @@ TP_VARIABLE = "TOKENMILL_TP"
 
 
 def write_script(folder: Path, name: str, allocation: Allocation, tp: int = 1) -> str:
-    """The text of the script for the run in `folder`; `name` is what SLURM lists the job as."""
+    """The text of the script for the run in `folder`; `name` is what SLURM lists the job as.
+
+    Raises `UsageError` for a folder whose name would end a line of it.
+    """
+    if CONTROL.search(str(folder)):
+        raise UsageError(f"{str(folder)!a}: control characters can't stand in a script; name another --runs-dir")
     lines = ["#!/bin/bash -l" if allocation.modules else "#!/bin/bash"]
     lines += [f"#SBATCH {option}" for option in _options(folder, name, allocation)]
     lines += ["", f"run={shlex.quote(str(folder))}"]

@@ -15,8 +15,8 @@ from msgspec import Struct
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 WORKING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 #: What squeue is asked to print: a separator that no field holds.
-SQUEUE_FORMAT = "%i|%T|%r|%N|%B"
-SACCT_FORMAT = "JobID,State,ExitCode,NodeList"
+SQUEUE_FORMAT = "%i|%T|%r|%N|%B|%j"
+SACCT_FORMAT = "JobID,State,ExitCode,NodeList,JobName"
 
 _FIELD = re.compile(r"(?:^| )([A-Za-z][A-Za-z0-9/:_]*)=")
 
@@ -24,12 +24,14 @@ _FIELD = re.compile(r"(?:^| )([A-Za-z][A-Za-z0-9/:_]*)=")
 class Element(Struct, frozen=True, kw_only=True):
     """A job, or an element of an array; `number` as SLURM writes it, such as 12, 12_3 or 12_[4-7].
 
+    `name` is what its submitter called it, empty where that wasn't asked.
     `code` is what the script ended with, None if it isn't known; `signal` is what it was ended by, 0 for none.
     `first` is the node where the script runs.
     """
 
     number: str
     state: str
+    name: str = ""
     reason: str = ""
     nodes: str = ""
     first: str = ""
@@ -39,10 +41,6 @@ class Element(Struct, frozen=True, kw_only=True):
     @property
     def is_over(self) -> bool:
         return self.state not in WAITING and self.state not in WORKING
-
-    @property
-    def is_working(self) -> bool:
-        return self.state in WORKING
 
     @property
     def has_lost_its_script(self) -> bool:
@@ -65,9 +63,9 @@ def read_squeue(text: str) -> list[Element]:
     """Lines of `squeue -h -o SQUEUE_FORMAT`."""
     found = []
     for line in text.splitlines():
-        number, state, reason, nodes, first = (field.strip() for field in line.split("|"))
+        number, state, reason, nodes, first, *name = (field.strip() for field in line.split("|", 5))
         first = "" if first == "n/a" else first
-        found.append(Element(number=number, state=state, reason=reason, nodes=nodes, first=first))
+        found.append(Element(number=number, state=state, reason=reason, nodes=nodes, first=first, name="".join(name)))
     return found
 
 
@@ -84,6 +82,7 @@ def read_scontrol(text: str) -> list[Element]:
             Element(
                 number=fields["JobId"] if element is None else f"{fields['ArrayJobId']}_{_bracketed(element)}",
                 state=fields.get("JobState", ""),
+                name=fields.get("JobName", ""),
                 reason=fields.get("Reason", ""),
                 nodes="" if fields.get("NodeList") == "(null)" else fields.get("NodeList", ""),
                 first=fields.get("BatchHost", ""),
@@ -98,12 +97,13 @@ def read_sacct(text: str) -> list[Element]:
     """Lines of `sacct -n -P -X -o SACCT_FORMAT`; `CANCELLED by 0` is the state CANCELLED."""
     found = []
     for line in text.splitlines():
-        number, state, exit_code, nodes = line.split("|")
+        number, state, exit_code, nodes, *name = line.split("|", 4)
         code, _, signal = exit_code.partition(":")
         found.append(
             Element(
                 number=number,
                 state=state.partition(" ")[0],
+                name="".join(name),
                 nodes="" if nodes == "None assigned" else nodes,
                 code=int(code) if code.isdigit() else None,
                 signal=int(signal) if signal.isdigit() else 0,
