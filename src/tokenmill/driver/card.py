@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from tokenmill.driver.alike import near_words
 from tokenmill.driver.overlap import Times, times_of
 from tokenmill.driver.storyteller import Story
 from tokenmill.pipeline import Recipe, Told
@@ -167,6 +168,7 @@ def markdown(card: dict[str, Any]) -> str:
         "rows": f"{card['rows']:,}" + (f", {card['skipped']:,} dialogs skipped" if card["skipped"] else ""),
         "success rate": _percent(card["success_rate"]),
         "accepted items": f"{card['accepted']:,}",
+        "near-duplicates": near_words(card["near_duplicates"]),
         "tokens per accepted item": _number(card["tokens_per_accepted"]),
         "joules per accepted item": _number(card["joules_per_accepted"]) + _why(card["joules_reason"]),
         "time": f"{card['time']['seconds']} s",

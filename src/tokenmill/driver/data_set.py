@@ -12,6 +12,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
 
+from msgspec.structs import asdict
+
+from tokenmill.driver.alike import Alike
 from tokenmill.driver.card import Count, card_of, markdown
 from tokenmill.driver.data_form import Form, Lines, Parquet, Rows, Structure, beside, encoded, form_of
 from tokenmill.driver.options import Options
@@ -54,12 +57,17 @@ def write_data_set(
             main, rest, missed = (
                 opened.enter_context(whole_file(each)) for each in (path, beside(path, "rest"), beside(path, "missed"))
             )
+            alike = opened.enter_context(Alike())
             written = _opened(form, main, count.recipe, record, options, found, opened)
             for story, told, scores in stories_of(record, options, found):
                 count.add(story, told, scores)
-                written.add(story.root, _write(story, told, scores, count, rest, missed))
+                accepted = _write(story, told, scores, count, rest, missed)
+                written.add(story.root, accepted)
+                for each in accepted:
+                    alike.add(each["stage"], each["role"], each["text"])
             written.close()
-        card = card_of(record, manifest, count, certificate)
+            near = alike.count()
+        card = card_of(record, manifest, count, certificate) | {"near_duplicates": asdict(near)}
         for name, text in (("json", json.dumps(card, indent=1) + "\n"), ("md", markdown(card))):
             with whole_file(path.with_name(f"{path.stem}.card.{name}")) as file:
                 file.write(text.encode())
