@@ -89,6 +89,14 @@ def _facts(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _missed(outcome: Outcome) -> Path:
+    """The file with the reasons of rows that didn't succeed."""
+    from tokenmill.driver.data_form import beside
+
+    assert outcome.output is not None
+    return beside(outcome.output, "missed")
+
+
 def _say(outcome: Outcome, *, quiet: bool) -> None:
     counts, run_id = outcome.counts, outcome.manifest.run_id
     if not quiet and outcome.certificate is not None:
@@ -96,11 +104,15 @@ def _say(outcome: Outcome, *, quiet: bool) -> None:
     if counts.unfinished or outcome.is_open:
         reason = f"{outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"{counts.answered} of {counts.rows} answered, {counts.unfinished} to go"
+        if outcome.manifest.options.get("pipeline"):
+            ended = sum(outcome.stories.values())
+            left = f"{ended} of {outcome.manifest.rows} rows ended; prompts: {left}"
         tell(f"tokenmill: {reason}{left}; go on with: {line_for('resume', outcome.folder)}")
         return
     if outcome.stories:
         told = ", ".join(f"{number} {how}" for how, number in outcome.stories.items())
-        tell(f"tokenmill: rows by outcome: {told}")
+        missed = "" if outcome.stories.keys() == {"success"} else f"; why, is in {_missed(outcome)}"
+        tell(printable(f"tokenmill: rows by outcome: {told}{missed}"))
     elif counts.failed:
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts.failed.items())
         where = errors_path(outcome.output) if outcome.output is not None else outcome.folder

@@ -35,7 +35,8 @@ def command(run: str, custom_id: str, runs_dir: Path | None, as_json: bool) -> N
     try:
         row = record.find_custom_id(custom_id)
         if row is None:
-            raise UsageError(f"run {folder.name} has no request {custom_id!r}; ids are in its input and its answers")
+            known = f"such as {record.place(0).custom_id!r}, are in its input and its answers"
+            raise UsageError(f"run {folder.name} has no request {custom_id!r}; ids, {known}")
         result, attempts = record.result_of(row), record.attempts_of(row)
         names = {(session, number): name for session, number, name, _ in record.nodes()}
     finally:
@@ -59,7 +60,8 @@ def command(run: str, custom_id: str, runs_dir: Path | None, as_json: bool) -> N
 
 
 def _headline(result: Result) -> str:
-    at = f"{result.custom_id}: row {result.row}, line {result.line}"
+    born = result.parent is not None  # in a run with a recipe, of an answer to an earlier prompt
+    at = f"{result.custom_id}: row {result.row}, {'born during the run' if born else f'line {result.line}'}"
     if result.text is not None:
         flags = f", flags {result.flags}" if result.flags else ""
         return f"{at}; answered with {result.output_tokens} tokens, ended by {result.finish_reason}{flags}"

@@ -128,16 +128,20 @@ def _options(source: str, chosen: dict[str, Any]) -> Options:
 
 
 def _recipe(chosen: dict[str, Any]) -> Recipe | None:
-    from tokenmill.driver.options import settled_node
-
     named, embedding = chosen["pipeline"], chosen["embedding"]
     if named is None:
         if embedding is not None:
             raise UsageError("--embedding is for the checks of a recipe; give --pipeline too, or leave it out")
         return None
+    from msgspec.structs import replace
+
+    from tokenmill.driver.options import settled_node
     from tokenmill.pipeline.read import load
 
-    return load(named, embedding=settled_node(embedding) if embedding is not None else None)
+    found = load(named, embedding=embedding)
+    if found.embedding is None:
+        return found
+    return replace(found, embedding=settled_node(found.embedding))  # a resume may be in another folder
 
 
 def _extended(runs: Path, run: str, options: Options, chosen: dict[str, Any]) -> tuple[Path, Settings]:

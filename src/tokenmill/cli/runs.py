@@ -8,6 +8,7 @@ import click
 
 from tokenmill.cli.options import AS_JSON, RUNS_DIR
 from tokenmill.cli.screen import printable, say, say_json, tell
+from tokenmill.cli.story_counts import StoryCounts, is_open, stories_in
 from tokenmill.driver.prepare import RECORD
 from tokenmill.errors import UsageError
 from tokenmill.record.folder import find, list_runs, read_manifest, remove, runs_folder
@@ -51,7 +52,10 @@ def _line(facts: dict[str, object]) -> str:
     start = f"{facts['run']}  {facts['state']:11}"
     if facts["state"] == UNREADABLE:
         return f"{start}  see 'tokenmill status {facts['run']}'"
-    return f"{start}  {facts['answered']} of {facts['rows']} answered, {facts['failed']} failed  {facts['model']}"
+    prompts = f"{facts['answered']} of {facts['rows']} answered, {facts['failed']} failed"
+    if isinstance(stories := facts.get("stories"), StoryCounts):
+        prompts = f"{stories.rows} rows: {stories.outcomes}; prompts: {prompts}"
+    return f"{start}  {prompts}  {facts['model']}"
 
 
 @command.command("rm")
@@ -98,8 +102,9 @@ def _facts(folder: Path) -> dict[str, object]:
         unknown = dict.fromkeys(("rows", "answered", "failed", "model", "created"))
         return {"run": folder.name, "state": UNREADABLE, **unknown}
     counts = record.counts()
+    state = "running" if is_locked(folder) else "interrupted" if is_open(record, counts, manifest) else "finished"
     record.close()
-    state = "running" if is_locked(folder) else "interrupted" if counts.unfinished else "finished"
+    stories = stories_in(folder / RECORD, manifest)
     return {
         "run": manifest.run_id,
         "state": state,
@@ -108,4 +113,5 @@ def _facts(folder: Path) -> dict[str, object]:
         "failed": sum(counts.failed.values()),
         "model": manifest.model,
         "created": manifest.created,
+        **({"stories": stories} if stories is not None else {}),
     }

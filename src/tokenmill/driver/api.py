@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tokenmill.driver.driver import Driver
-from tokenmill.driver.options import Options, Settings, absolute, named_nodes
+from tokenmill.driver.options import Options, Settings, absolute, named_nodes, settled_node
 from tokenmill.driver.prepare import RECORD, prepare
 from tokenmill.driver.resume import refuse_changes, refuse_other_rows
 from tokenmill.driver.session import Outcome, Watcher, execute
@@ -140,7 +140,10 @@ def run(
 def _recipe(given: Recipe | str | Path) -> Recipe:
     from tokenmill.pipeline.read import check, load
 
-    return check(given) if isinstance(given, Recipe) else load(str(given))
+    found = check(given) if isinstance(given, Recipe) else load(str(given))
+    if found.embedding is None:
+        return found
+    return msgspec.structs.replace(found, embedding=settled_node(found.embedding))
 
 
 def chosen_options(
@@ -155,11 +158,11 @@ def chosen_options(
         "workload": _pick(given, WORKLOAD) | {"source": source, "sampling": _pick(given, SAMPLING)},
         "acceptance": on_odd,
     } | _pick(given, ANSWERS)
+    if given.get("shares") is not None or given.get("sample") is not None:
+        data["workload"]["seed"] = given.get("seed", 0)
     if "seed" in given:  # a run's seed is the seed of every row's own
         data["workload"]["sampling"].pop("seed")
     chosen = _pick(given, Settings.__struct_fields__) | {"model": model, "nodes": named_nodes(model, nodes)}
-    if given.get("shares") is not None or given.get("sample") is not None:
-        data["workload"]["seed"] = given.get("seed", 0)
     return _convert(data, Options), _convert(chosen, Settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -18,12 +19,16 @@ from tokenmill.record.store import Record
 from tokenmill.report.facts import DevicePace
 from tokenmill.workload import Reader
 
+if TYPE_CHECKING:
+    from tokenmill.driver.prospect import Outlook
 
-class Forecast(Struct, kw_only=True):
+
+class Forecast(Struct, kw_only=True, omit_defaults=True):
     """`prompt_tokens` are counted by the engine's tokenizer, `output_tokens` predicted from the prompts' words.
 
     `memory` is bytes per node, 0 if the engine holds none. `seconds` is None where this hardware never ran this
-    model, `pace` then says so.
+    model, `pace` then says so. `skipped` are dialogs whose answers are too short.
+    With a recipe tokens and time are those of the first prompts alone, and `pipeline` says what may follow.
     """
 
     rows: int
@@ -36,6 +41,8 @@ class Forecast(Struct, kw_only=True):
     memory: int
     seconds: float | None
     pace: str
+    skipped: int = 0
+    pipeline: Outlook | None = None
 
 
 def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
@@ -46,12 +53,13 @@ def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
         record = Record(folder / RECORD)
         try:
             counts = record.counts()
-            prompts, outputs = _tokens(folder, record, options, settings)
+            skipped = read_manifest(folder).input.skipped
+            prompts, outputs, found = _tokens(folder, record, options, settings)
         finally:
             record.close()
     seconds, pace = _time(facts, read_paces(runs), prompts, outputs)
     return Forecast(
-        rows=counts.rows,
+        rows=counts.rows if found is None else found.rows + sum(counts.failed.values()),
         refused=counts.failed,
         prompt_tokens=prompts,
         output_tokens=outputs,
@@ -61,18 +69,27 @@ def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
         memory=facts[0].memory,
         seconds=seconds,
         pace=pace,
+        skipped=skipped,
+        pipeline=found,
     )
 
 
-def _tokens(folder: Path, record: Record, options: Options, settings: Settings) -> tuple[int, int]:
-    engine, _ = survey(options, settings).first
+def _tokens(folder: Path, record: Record, options: Options, settings: Settings) -> tuple[int, int, Outlook | None]:
+    """Tokens to read and to write, and with a recipe what it would ask."""
+    engine, facts = survey(options, settings).first
     prompts, outputs = 0, 0.0
     with Reader(options.asked, located(read_manifest(folder).input, folder)) as reader:
         source = RowSource(record, reader, options)
         for row, predicted, _ in record.unfinished():
             prompts += engine.count(source.fetch(row))
             outputs += predicted
-    return prompts, round(outputs)
+        found = None
+        if options.pipeline is not None:
+            from tokenmill.driver.prospect import outlook
+
+            rows = read_manifest(folder).rows - sum(record.counts().failed.values())
+            found = outlook(options.pipeline, rows, record, source, (engine, facts))
+    return prompts, round(outputs), found
 
 
 def _time(

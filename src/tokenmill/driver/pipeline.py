@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tokenmill.clock import Clock
+from tokenmill.driver.check_recipe import unknown
 from tokenmill.driver.options import Options, Settings
 from tokenmill.driver.sequel import Judging
 from tokenmill.driver.storyteller import Storyteller
@@ -44,7 +45,7 @@ def fill_openings(record: Record, reader: Reader, options: Options, unit: str) -
     recipe = options.pipeline
     assert recipe is not None
     teller = Storyteller(record.path, reader, recipe, options.workload, reader.kind, None)
-    wanted = fields_of(recipe)
+    wanted, seen = fields_of(recipe), set[str]()
     faults: list[str] = []
     failures: list[tuple[int, str, str]] = []
     try:
@@ -53,6 +54,7 @@ def fill_openings(record: Record, reader: Reader, options: Options, unit: str) -
             for row in rows:
                 place = record.place(row)
                 fields = reader.fields(place.offset, place.length, place.line)
+                seen |= fields.keys()
                 for name in wanted.keys() & fields.keys():
                     del wanted[name]
                 try:
@@ -64,8 +66,8 @@ def fill_openings(record: Record, reader: Reader, options: Options, unit: str) -
                 record.fill(iter(entries))
     finally:
         teller.close()
-    if wanted:
-        raise InputFaults(f"recipe {recipe.name}", [_unknown(name, place) for name, place in sorted(wanted.items())])
+    if wanted and seen:
+        raise unknown(recipe, wanted, seen)
     if faults and options.workload.bad_rows == "refuse":
         raise InputFaults(options.workload.source, faults[:KEPT_FAULTS], max(0, len(faults) - KEPT_FAULTS))
     record.fill_failures(failures)
@@ -75,7 +77,3 @@ def _groups(record: Record) -> Iterator[list[int]]:
     rows = [row for row, _, _ in record.unfinished()]
     for start in range(0, len(rows), TOGETHER):
         yield rows[start : start + TOGETHER]
-
-
-def _unknown(name: str, place: str) -> str:
-    return f"{place}: uses {name!r}, which no row has; correct the name, or add the field to the rows"

@@ -85,14 +85,23 @@ def _fill(
     try:
         scanned = scan(options.asked, folder, rows=rows)
         failures: list[tuple[int, str, str]] = []
-        total = record.fill(places(scanned, failures))
+        try:
+            total = record.fill(places(scanned, failures))
+        except InputFaults:
+            if options.pipeline is not None:
+                from tokenmill.driver.check_recipe import refuse_unknown
+
+                refuse_unknown(options, folder, rows)
+            raise
         record.fill_failures(failures)
         found = scanned.input
         assert found is not None
         with Reader(options.asked, found) as reader:
             if options.pipeline is not None:
+                from tokenmill.driver.check_recipe import check_system
                 from tokenmill.driver.pipeline import fill_openings
 
+                check_system(options.pipeline, found.endpoint, *nodes.first)
                 fill_openings(record, reader, with_endpoint(options, found), found.unit)
             check_lengths(record, RowSource(record, reader, options), nodes.first, options)
         record.settle()
