@@ -135,6 +135,11 @@ class Stories:
         values = self._connection.execute(query, (root,)).fetchone()
         return None if values is None else _ended(values)
 
+    def ends(self) -> dict[tuple[str, int], int]:
+        """How many stories ended, by outcome and rounds."""
+        query = "SELECT outcome, rounds, count(*) FROM story GROUP BY outcome, rounds ORDER BY outcome, rounds"
+        return {(outcome, rounds): count for outcome, rounds, count in self._connection.execute(query)}
+
     def place(self, root: int) -> tuple[str, int, int, int]:
         """(custom_id, line, offset, length) of an input row."""
         query = "SELECT custom_id, line, offset, length FROM request WHERE row = ?"
