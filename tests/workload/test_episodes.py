@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tempfile
 from pathlib import Path
@@ -186,7 +185,7 @@ EPISODE = st.fixed_dictionaries(
 @given(st.lists(EPISODE, max_size=4), st.booleans())
 def test_episodes_come_back_as_they_were_with_what_was_found(episodes: list[dict[str, Any]], as_file: bool) -> None:
     """Whatever is in them, episodes are written again equal but for the new field, in the dialogs that were rows."""
-    given_ = copy.deepcopy([{"episode_id": f"e{n}", **episode} for n, episode in enumerate(episodes)])
+    given_ = json.loads(json.dumps([{"episode_id": f"e{n}", **episode} for n, episode in enumerate(episodes)]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if as_file:

@@ -54,7 +54,7 @@ def beside(path: Path, what: str) -> Path:
 class Form(Protocol):
     """Writes accepted items; `close` ends the file."""
 
-    def add(self, root: int, items: list[dict[str, Any]]) -> None:
+    def add(self, root: int, items: list[dict[str, Any]], /) -> None:
         """Takes the accepted items of one row, also if there are none."""
         ...
 
@@ -67,7 +67,7 @@ class Lines:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
-    def add(self, root: int, items: list[dict[str, Any]]) -> None:  # noqa: ARG002
+    def add(self, _: int, items: list[dict[str, Any]], /) -> None:
         for item in items:
             self._file.write(encoded(item))
 
@@ -93,7 +93,7 @@ class Parquet:
         self._writer = pyarrow.parquet.ParquetWriter(file, self._schema)
         self._held: list[dict[str, Any]] = []
 
-    def add(self, root: int, items: list[dict[str, Any]]) -> None:  # noqa: ARG002
+    def add(self, _: int, items: list[dict[str, Any]], /) -> None:
         for item in items:
             self._held.append(self._row(item))
             if len(self._held) == _GROUP:
@@ -130,7 +130,7 @@ class Structure:
         self._count = 0
         file.write(b"[")
 
-    def add(self, root: int, items: list[dict[str, Any]]) -> None:
+    def add(self, root: int, items: list[dict[str, Any]], /) -> None:
         made: dict[str, list[str]] = {role: [] for role in self._roles}
         for item in items:
             made[item["role"]].append(item["text"])
