@@ -77,6 +77,7 @@ class DataSet(Scene):
         self.files = [self.folder / each for each in (OUTPUT, f"{name}.rest.jsonl", f"{name}.missed.jsonl")]
         self.cards = [self.folder / f"{name}.card.{kind}" for kind in ("json", "md")]
         self.made |= {path.name for path in (*self.files, *self.cards)}
+        self.card: dict[str, Any] = {}
 
     def calm(self) -> Calm:
         calm = super().calm()
@@ -105,9 +106,11 @@ class DataSet(Scene):
         """All files of the data set but for the times and costs of their card, and all that the record says."""
         if not all(path.exists() for path in (*self.files, *self.cards)):
             return b""
-        card = _lasting(json.loads(self.cards[0].read_bytes()))
+        self.card = _lasting(json.loads(self.cards[0].read_bytes()))
         parts = [path.read_bytes() for path in self.files]
-        return b"\n".join([*parts, json.dumps(card, indent=1).encode(), repr(sorted(self.kept().items())).encode()])
+        return b"\n".join(
+            [*parts, json.dumps(self.card, indent=1).encode(), repr(sorted(self.kept().items())).encode()]
+        )
 
     def story(self, calm: Calm) -> DataStory:
         return DataStory(self, calm)

@@ -5,8 +5,8 @@ A sample of what `benchmarks/pipeline_kills.py` does at a hundred instants and a
 
 from __future__ import annotations
 
-import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -24,12 +24,10 @@ STEPS = [
     Strike(KILL, Family("ftruncate", DATABASE), 1),
     Strike(KILL, Family("fdatasync", RUN_FOLDER), 1),
     Strike(KILL, Family("fsync"), 8),
-    Strike(KILL, Family("fdatasync"), 6),
     Strike(KILL, Family("rename"), 5),
     Strike(KILL, Family("write"), 9),
     Strike(KILL, Family("unlink"), 3),
-    Strike(KILL, Family("ftruncate"), 1),
-    Strike(KILL, Family("pwrite64"), 30),
+    Strike(KILL, Family("pwrite64"), 30),  # as the record is filled
 ]
 SEED = 7
 
@@ -43,16 +41,14 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataSet, Calm]:
 
 def test_the_scene_has_stories_of_every_kind(calm: tuple[DataSet, Calm]) -> None:
     """Rows that succeed at once and later, fall short and fail; a judge that refuses; else a kill would show little."""
-    scene, _ = calm
-    assert scene.play(scene.run_words()).code == 3
-    card = json.loads(scene.cards[0].read_bytes())
+    card = calm[0].card
 
     assert card["outcomes"].keys() == {"failed", "short", "success"}
     assert card["rounds"].keys() == {"1", "2", "3"}
     assert card["rejected_by"].keys() >= {"length", "duplicate", "a stage that judges"}
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(5))
 def test_a_killed_data_set_ends_like_the_calm_one(calm: tuple[DataSet, Calm], number: int) -> None:
     """Killed at any instant, a run keeps all it has, asks nothing twice, and ends with the same bytes."""
     assert killed(*calm, random.Random(SEED + number)).faults == []
@@ -75,16 +71,13 @@ def test_a_kill_at_a_durable_step(calm: tuple[DataSet, Calm], strike: Strike) ->
     assert story.faults == []
 
 
-@pytest.mark.parametrize("family", [SYNC, Family("pwrite64", WAL)], ids=str)
-def test_a_kill_at_a_durable_step_of_a_resume(
-    calm: tuple[DataSet, Calm], family: Family, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_kill_at_a_durable_step_of_a_resume(calm: tuple[DataSet, Calm], tmp_path: Path) -> None:
     """A kill while answers are judged that an earlier session left is no worse."""
     require("strace")
     scene, undisturbed = calm
-    saved = half_done(scene, tmp_path_factory.mktemp("half"))
+    saved = half_done(scene, tmp_path)
 
-    story = struck(scene, undisturbed, Strike(KILL, family, 2), saved)
+    story = struck(scene, undisturbed, Strike(KILL, SYNC, 2), saved)
 
     assert story is not None, "the kill never came"
     assert story.faults == []
