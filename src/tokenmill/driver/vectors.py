@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenmill.driver.options import Options, Settings, parse_node, settled_node
+from tokenmill.driver.remembered import Remembered
 from tokenmill.engine.embedding import Embedder, EmbedderOptions, make_embedder
 from tokenmill.errors import EngineError, NodeGone, TokenmillError, UsageError
 from tokenmill.pipeline.lexical import LEXICAL, lexical
@@ -33,6 +34,7 @@ class Vectors:
         self._embedder: Embedder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
+        self._remembered = Remembered(self._asked)
         if named != LEXICAL:
             chosen = EmbedderOptions(device=settings.device, threads=settings.threads)
             try:
@@ -55,6 +57,9 @@ class Vectors:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of texts, one a row. Raises `NodeGone` if the model can't be used any more."""
+        return self._remembered.embed(texts)
+
+    def _asked(self, texts: Sequence[str]) -> np.ndarray:
         if self._embedder is None:
             return lexical(texts)
         try:
