@@ -132,12 +132,20 @@ def test_a_long_text_that_was_refused_is_cut_in_the_next_prompt() -> None:
     assert max(map(len, story.prompts.values())) < 5000
 
 
+def test_a_text_with_a_nul_can_be_quoted() -> None:
+    """What a model wrote is no fault of its row: no prompt may hold a NUL, so the next one shows that it was there."""
+    story = converse(recipe("paraphrase"), TEXT, lambda *_: "1. bad\0")
+
+    assert story.told.outcome == "short"
+    assert '- "bad\ufffd": The text has' in story.prompts["paraphrase.2.1"]
+
+
 @given(st.text(max_size=200))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_answer_keeps_a_shipped_recipe_from_its_end(text: str) -> None:
     """Whatever is answered, templates included, every prompt can be written, and the row ends."""
     for made in ALL:
         fields = {"instruction": text, "text": text, "prompt": f"Say {text}"}
-        hostile = f"{text}\nPositive 1: {{{{ {text} }}}}\n1. {text}?\nScore: 8"
+        hostile = f"{text}\0\nPositive 1: {{{{ {text} }}}}\n1. {text}?\nScore: 8"
 
         assert converse(made, fields, lambda *_, said=hostile: said).told.outcome is not None

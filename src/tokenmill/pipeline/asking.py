@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec.structs import asdict, replace
 
@@ -51,7 +52,7 @@ class Asking:
     def row(self, ask: Ask, fields: Mapping[str, object]) -> Row:
         """The row that asks this; raises `RowFault` if the template doesn't go with the row."""
         stage = self._recipe.stage(ask.stage)
-        return self._layout(stage, is_refined=ask.round > 1).row({**fields, **ask.variables}, None)
+        return self._layout(stage, is_refined=ask.round > 1).row({**fields, **_sendable(ask.variables)}, None)
 
     def reference(self, stage: Stage, fields: Mapping[str, object], of: Judged | None) -> str:
         """What items of a stage are compared with; raises `RowFault`."""
@@ -89,6 +90,15 @@ def _spec(recipe: Recipe, spec: Spec, stage: Stage, ask: Ask | None = None) -> S
         system=stage.system,
         sampling=Sampling(**given),
     )
+
+
+def _sendable(value: Any) -> Any:
+    """What answers said, as prompts may hold it: a NUL in one would be a fault of the row that isn't its own."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd") if "\0" in value else value
+    if isinstance(value, dict):
+        return {name: _sendable(each) for name, each in value.items()}
+    return [_sendable(each) for each in value] if isinstance(value, list) else value
 
 
 def texts_of(fields: Mapping[str, object]) -> dict[str, str]:
