@@ -5,34 +5,46 @@ list and loops; threads behind one lock; a static padded batch; and a continuous
 it is. Each has its own fresh process, loads the model itself, and is judged by the audit of runs from the attempts it
 made, so a pipeline is called a batch for what the engine did and not for its name. None of them is warmed up: the
 first pass of each costs what it costs.
+
+With a recipe each prompt is an input row that is generated from, validated and refined for some rounds, in the same way
+by all; equal work is an equal data set, byte for byte.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from tokenmill.bench.cell import Cell, Reading
-from tokenmill.bench.instructions import instructions, words
-from tokenmill.bench.measured_run import measure_run, reading_from
+from tokenmill.bench.in_hand import InHand
+from tokenmill.bench.instructions import input_rows, instructions, words
+from tokenmill.bench.measured_run import RUNS, measure_run, reading_from, with_data_set
 from tokenmill.bench.numbers import numbers_in
-from tokenmill.bench.pipelines import Blocking, Ledger, Looping, in_groups, in_threads, one_by_one
+from tokenmill.bench.pipelines import Blocking, Ledger, Locked, Looping, in_groups, in_threads, one_by_one
 from tokenmill.bench.table import Row
 from tokenmill.bench.untrained import SHAPES, make_model
-from tokenmill.clock import MonotonicClock
+from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
+from tokenmill.driver.options import absolute
 from tokenmill.errors import UsageError
+from tokenmill.pipeline import Recipe
+from tokenmill.pipeline.lexical import LEXICAL
+from tokenmill.pipeline.read import load
 from tokenmill.report.audit import SEQUENTIAL
-from tokenmill.report.certificate import certify
+from tokenmill.report.certificate import Certificate, certify
 from tokenmill.report.facts import NodeFacts, RunFacts, Session, Span
 from tokenmill.request import Request
 from tokenmill.stats.claim import Claim
 from tokenmill.stats.interval import paired_ratio
+
+if TYPE_CHECKING:
+    from tokenmill.engine.local.settings import Plan
 
 PIPELINE, WIDTH = "Pipeline", "at a time"
 ONE_BY_ONE, LOOP, LOCKED = "one by one", "loop called batch", "threads behind one lock"
@@ -46,6 +58,8 @@ MEANING = {
 MODELS = "models"
 #: Places for tokens are given in multiples of this.
 ROUND = 64
+#: Most places for one request of a recipe.
+MOST_CONTEXT = 1024
 
 
 class BatchingOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +77,9 @@ class BatchingOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["fp32", "bf16"], Meta(description="Precision; in bf16 the width of a batch may change answers.")
     ] = "fp32"
     threads: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Threads; default: all cores.")] = None
+    pipeline: Annotated[
+        str, Meta(description="A recipe's name or file: each prompt becomes a row that is validated and refined.")
+    ] = ""
 
 
 class Batching:
@@ -84,6 +101,13 @@ class Batching:
         ("memory", "memory"),
     )
 
+    def settled(self, options: BatchingOptions, where: Path) -> BatchingOptions:  # noqa: ARG002 - the protocol's
+        if not options.pipeline:
+            return options
+        options = replace(options, pipeline=absolute(options.pipeline))
+        recipe_of(options)
+        return options
+
     def prepare(self, options: BatchingOptions, folder: Path) -> None:
         if not options.model:
             make_model(_random(options, folder), SHAPES[options.shape], words())
@@ -94,13 +118,15 @@ class Batching:
         if 1 in widths:
             raise UsageError("--batch 1 is no batch, and one by one is measured anyway; give numbers from 2")
         base = Cell(group="", factors={PIPELINE: ONE_BY_ONE, WIDTH: 1}, is_baseline=True)
-        ways = (LOOP, LOCKED, STATIC, CONTINUOUS)
+        ways = (LOOP, LOCKED, CONTINUOUS) if options.pipeline else (LOOP, LOCKED, STATIC, CONTINUOUS)
         return [
             base,
             *(Cell(group="", factors={PIPELINE: way, WIDTH: width}, workers=width) for width in widths for way in ways),
         ]
 
     def measure(self, options: BatchingOptions, cell: Cell, folder: Path) -> Reading:
+        if options.pipeline:
+            return _measure_recipe(options, cell, folder)
         requests = instructions(options.prompts, options.max_tokens)
         if cell.factors[PIPELINE] != CONTINUOUS:
             return _measure_here(options, cell, folder, requests)
@@ -122,7 +148,12 @@ class Batching:
         whole = [row for row in rows if row.seconds.value is not None]
         if not whole:
             return ["no pipeline answered all prompts"]
-        return [*_equality(whole), *(said for row in whole if (said := _judged(row))), *_best_batch(whole)]
+        return [
+            *_equality(whole),
+            *_stories(whole),
+            *(said for row in whole if (said := _judged(row))),
+            *_best_batch(whole),
+        ]
 
 
 SUITE = Batching()
@@ -141,6 +172,8 @@ def _context(options: BatchingOptions, folder: Path) -> int:
     from tokenmill.engine.local.folder import ModelFolder, resolve
 
     model = ModelFolder(resolve(_target(options, folder)))
+    if options.pipeline:  # nobody knows yet what later prompts will quote
+        return min(model.config.context, MOST_CONTEXT)
     requests = instructions(options.prompts, options.max_tokens)
     most = max(len(model.encode_request(request)) for request in requests) + options.max_tokens
     if most > model.config.context:
@@ -151,34 +184,100 @@ def _context(options: BatchingOptions, folder: Path) -> int:
     return min(model.config.context, -(-most // ROUND) * ROUND)
 
 
+def recipe_of(options: BatchingOptions) -> Recipe:
+    """The recipe that was named; raises `UsageError` for one that asks a model for vectors."""
+    recipe = load(options.pipeline)
+    if recipe.embedding not in (None, LEXICAL):
+        raise UsageError(
+            f"--pipeline {options.pipeline}: its checks ask the embedding model {recipe.embedding!r}, which would be "
+            f"timed as well; use a recipe without one, or with embedding = {LEXICAL!r}"
+        )
+    return recipe
+
+
+def _measure_recipe(options: BatchingOptions, cell: Cell, folder: Path) -> Reading:
+    """A data set of the instructions, made by a run, or by hand as this pipeline does it."""
+    recipe, target, width = recipe_of(options), _target(options, folder), int(cell.factors[WIDTH])
+    rows = input_rows(options.prompts, recipe.input or "text")
+    given = {
+        "slots": width,
+        "context": _context(options, folder),
+        "dtype": options.dtype,
+        "threads": options.threads,
+        "max_tokens": options.max_tokens,
+    }
+    if cell.factors[PIPELINE] == CONTINUOUS:
+        return measure_run(cell, folder, rows, model=target, pipeline=recipe, **given)
+    runs = folder / RUNS
+    shutil.rmtree(runs, ignore_errors=True)
+    try:
+        hand = InHand(runs, rows, recipe, target, **given)
+
+        def work(model: Blocking, ledger: Ledger, clock: Clock) -> None:
+            if cell.factors[PIPELINE] == LOCKED:
+                hand.tell_at_once(width, ledger, clock, Locked(model).generate)
+            elif cell.factors[PIPELINE] == LOOP:
+                hand.tell_in_groups(width, ledger, clock, Looping(model).generate)
+            else:
+                hand.tell_in_groups(1, ledger, clock, lambda requests: one_by_one(model, requests))
+
+        reading, certificate = _measure_blocking(options, cell, folder, work)
+        return with_data_set(reading, *hand.data_set(certificate))
+    finally:
+        shutil.rmtree(runs, ignore_errors=True)
+
+
 def _measure_here(options: BatchingOptions, cell: Cell, folder: Path, requests: Sequence[Request]) -> Reading:
     """Loads the model in this process, as such scripts do, with the choices that a run would make."""
+    width, pipeline = int(cell.factors[WIDTH]), str(cell.factors[PIPELINE])
+    if pipeline != STATIC:
+
+        def work(model: Blocking, ledger: Ledger, clock: Clock) -> None:  # noqa: ARG001 - others need all three
+            _answer(pipeline, model, requests, width)
+
+        return _measure_blocking(options, cell, folder, work)[0]
+    clock, plan = MonotonicClock(), _plan(options, cell, folder)
+    from tokenmill.bench.padded import PaddedBatch
+
+    ledger = Ledger(clock)
+    padded = PaddedBatch(plan.folder, plan.load, ledger)
+    loaded = clock.now()
+    in_groups(padded, requests, width)
+    reading, _ = _read(cell, plan, ledger, loaded, clock.now())
+    return replace(reading, extra={"wasted": padded.wasted})
+
+
+def _measure_blocking(
+    options: BatchingOptions, cell: Cell, folder: Path, work: Callable[[Blocking, Ledger, Clock], None]
+) -> tuple[Reading, Certificate]:
+    """Has a model that calls block on do the work."""
+    clock, plan = MonotonicClock(), _plan(options, cell, folder)
+    from tokenmill.engine.local.session import load_session
+
+    ledger = Ledger(clock)
+    model = Blocking(load_session(plan.load), ledger)
+    loaded = clock.now()
+    work(model, ledger, clock)
+    return _read(cell, plan, ledger, loaded, clock.now())
+
+
+def _plan(options: BatchingOptions, cell: Cell, folder: Path) -> Plan:
+    """How the model is loaded; torch must not be imported before, as it reads its environment once."""
     from tokenmill.engine.local.environment import worker_environment
     from tokenmill.engine.local.settings import make_plan
 
-    clock = MonotonicClock()
-    width = int(cell.factors[WIDTH])
     node = Node(name=cell.factors[PIPELINE], engine="local", target=_target(options, folder))  # type: ignore[arg-type]
-    chosen = EngineOptions(slots=width, threads=options.threads, dtype=options.dtype, context=_context(options, folder))
-    plan = make_plan(node, chosen)
-    os.environ.update(worker_environment(os.environ, plan.load.threads))  # read once, when torch is imported
-    ledger, extra = Ledger(clock), dict[str, float]()
-    if cell.factors[PIPELINE] == STATIC:
-        from tokenmill.bench.padded import PaddedBatch
+    width, context = int(cell.factors[WIDTH]), _context(options, folder)
+    plan = make_plan(node, EngineOptions(slots=width, threads=options.threads, dtype=options.dtype, context=context))
+    os.environ.update(worker_environment(os.environ, plan.load.threads))
+    return plan
 
-        padded = PaddedBatch(plan.folder, plan.load, ledger)
-        loaded = clock.now()
-        in_groups(padded, requests, width)
-        extra["wasted"] = padded.wasted
-    else:
-        from tokenmill.engine.local.session import load_session
 
-        model = Blocking(load_session(plan.load), ledger)
-        loaded = clock.now()
-        _answer(str(cell.factors[PIPELINE]), model, requests, width)
-    facts = _facts(plan.facts, width, ledger, loaded, clock.now())
-    reading = reading_from(cell, certify(facts, ledger.attempts), ledger.attempts, ledger.answers.items())
-    return replace(reading, extra=extra, advice=())  # advice names options of a run, and this was none
+def _read(cell: Cell, plan: Plan, ledger: Ledger, loaded: float, end: float) -> tuple[Reading, Certificate]:
+    facts = _facts(plan.facts, int(cell.factors[WIDTH]), ledger, loaded, end)
+    certificate = certify(facts, ledger.attempts)
+    reading = reading_from(cell, certificate, ledger.attempts, ledger.answers.items())
+    return replace(reading, advice=()), certificate  # advice names options of a run, and this was none
 
 
 def _answer(pipeline: str, model: Blocking, requests: Sequence[Request], width: int) -> None:
@@ -214,16 +313,25 @@ def _facts(engine: EngineFacts, width: int, ledger: Ledger, loaded: float, end: 
 def _equality(rows: Sequence[Row]) -> list[str]:
     """Whether all pipelines wrote the same."""
     found = dict.fromkeys(digest for row in rows for digest in row.digests)
+    made = "made the same data set" if "rounds" in rows[0].extra else "gave the same answers"
     if len(found) == 1:
-        return [
-            f"equal work: all {len(rows)} pipelines gave the same answers every time (digest {next(iter(found))[:12]})"
-        ]
+        return [f"equal work: all {len(rows)} pipelines {made} every time (digest {next(iter(found))[:12]})"]
     usual = rows[0].digests[0]
     others = ", ".join(row.cell.title for row in rows if row.digests != (usual,))
     return [
         f"answers differ from those of {rows[0].cell.title}: {others}; in bf16 the width of a batch decides between "
         "tokens of nearly the same probability, --dtype fp32 makes that rare"
     ]
+
+
+def _stories(rows: Sequence[Row]) -> list[str]:
+    """With a recipe, how many rows succeeded, in how many rounds; once if all pipelines say the same."""
+    found = {(row.success.value or 0.0, row.extra["rounds"]): row for row in rows if "rounds" in row.extra}
+    said = []
+    for (success, turns), row in found.items():
+        who = "each pipeline" if len(found) == 1 else row.cell.title
+        said.append(f"{who}: {100 * success:.0f} % of the rows met every target, after {turns:.2f} rounds on average")
+    return said
 
 
 def _judged(row: Row) -> str:

@@ -47,7 +47,8 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `peak_rss`: bytes by process, from the kernel's high-water marks. `load`: the machine's load average before.
     `answers`: a digest of each answer by its id, where single ones are compared. `energy`: J, None with the reason in
     `missing`. `extra`: what only this suite measures. `cost`: what is compared, in seconds and less is better, where
-    the time was given and the work was measured. `fault`: why there is no reading.
+    the time was given and the work was measured. `stories`: with a recipe, input rows by how they ended; the digest is
+    then that of the data set. `fault`: why there is no reading.
     """
 
     cell: str
@@ -79,12 +80,25 @@ class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: dict[str, float] = {}
     cost: float | None = None
     notes: tuple[str, ...] = ()
+    stories: dict[str, int] = {}
     fault: str = ""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all requests were answered, so that its time may be compared."""
+        """Whether all requests were answered, or all stories ended, so that its time may be compared."""
+        if self.stories:
+            return not self.fault and "unfinished" not in self.stories
         return not self.fault and self.requests > 0 and self.answered == self.requests
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """What success is counted in, how many were asked for and how many came: input rows of a recipe, or requests.
+
+        With a recipe a row has succeeded if every target is met.
+        """
+        if self.stories:
+            return sum(self.stories.values()), self.stories.get("success", 0)
+        return self.requests, self.answered
 
     @property
     def compared(self) -> float:

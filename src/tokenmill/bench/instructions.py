@@ -33,6 +33,14 @@ def instructions(count: int, longest: int) -> list[Request]:
     ]
 
 
+def input_rows(count: int, field: str) -> list[dict[str, str]]:
+    """The same instructions without the request to paraphrase them, as input rows of a recipe."""
+    return [
+        {"custom_id": each.custom_id, field: (each.prompt or "").removeprefix(_ASK).strip()}
+        for each in instructions(count, 1)
+    ]
+
+
 def words() -> set[str]:
     """Every word that a prompt may have."""
     clauses = [_clause(act, mark, hour) for act in _ACTS for mark in _MARKS for hour in _HOURS]

@@ -8,12 +8,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.driver.api import Answers, run
+from tokenmill.driver.data_form import beside
 from tokenmill.event import Attempt
 from tokenmill.record.store import Record
 from tokenmill.report.certificate import Certificate
+from tokenmill.report.data_set import DataSet
 from tokenmill.report.resources import Resources
+
+#: The folder of runs within that of a sweep.
+RUNS = "runs"
 
 
 def measure_run(cell: Cell, folder: Path, rows: Any, **options: Any) -> Reading:
@@ -22,7 +29,7 @@ def measure_run(cell: Cell, folder: Path, rows: Any, **options: Any) -> Reading:
     Raises:
         TokenmillError: bad input or options; nothing was sent.
     """
-    runs = folder / "runs"
+    runs = folder / RUNS
     shutil.rmtree(runs, ignore_errors=True)
     try:
         return reading_of(cell, run(rows, runs_dir=runs, **options))
@@ -40,7 +47,23 @@ def reading_of(cell: Cell, answers: Answers) -> Reading:
         attempts = list(record.attempts())
     finally:
         record.close()
-    return reading_from(cell, certificate, attempts, ((result.custom_id, result.text or "") for result in answers))
+    texts = ((result.custom_id, result.text or "") for result in answers)
+    reading = reading_from(cell, certificate, attempts, texts)
+    if certificate.data_set is None:
+        return reading
+    if answers.output is None:
+        return replace(reading, fault="the run was stopped before its stories ended")
+    return with_data_set(reading, answers.output, certificate.data_set)
+
+
+def with_data_set(reading: Reading, output: Path, found: DataSet) -> Reading:
+    """What a recipe came to: rows by how they ended, their rounds, and the digest of everything that was made."""
+    made = (
+        (path.name, path.read_text(encoding="utf-8"))
+        for path in (output, beside(output, "rest"), beside(output, "missed"))
+    )
+    extra = reading.extra | {"rounds": found.rounds_mean.value or 0.0}
+    return replace(reading, digest=digest_of(made), stories=found.outcomes, extra=extra)
 
 
 def reading_from(

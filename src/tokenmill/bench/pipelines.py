@@ -20,7 +20,7 @@ from tokenmill.driver.attempt import Meter, answered
 from tokenmill.engine.local.engine import seed_of
 from tokenmill.engine.local.wire import Piece, Submit
 from tokenmill.errors import EngineError
-from tokenmill.event import Attempt
+from tokenmill.event import Answer, Attempt
 from tokenmill.request import Chunk, Completion, Request, Usage
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Ledger:
         self.attempts: list[Attempt] = []
         self.answers: dict[str, str] = {}
         self.failed: dict[str, int] = {}
+        #: The last word on each row, for those who go on with it.
+        self.words: dict[int, Answer | EngineError] = {}
 
     def hand(self, requests: Sequence[Request]) -> None:
         """These requests are in the pipeline's hands from now on."""
@@ -59,13 +61,15 @@ class Ledger:
             end = Completion(piece.finish, Usage(piece.prompt_tokens, piece.output_tokens))
             answer = accept(meter.answer(end), Acceptance())
         except EngineError as error:
-            self.fail(request, error.kind)
+            self.fail(request, error.kind, error.message)
             return
         self.answers[request.custom_id] = answer.text
+        self.words[request.row] = answer
         self._keep(request, answered(self._tried(request, now), answer, now))
 
-    def fail(self, request: Request, kind: str) -> None:
+    def fail(self, request: Request, kind: str, message: str) -> None:
         """The request ends without an answer."""
+        self.words[request.row] = EngineError(kind, message)
         self.failed[kind] = self.failed.get(kind, 0) + 1
         self._keep(request, self._tried(request, self._clock.now(), kind))
 
@@ -99,7 +103,7 @@ class Blocking:
         """The answer; empty if the model refuses the request."""
         refused = self._session.submit(Submit(next(self._keys), request, seed_of(request)))
         if refused is not None:
-            self.ledger.fail(request, refused.kind)
+            self.ledger.fail(request, refused.kind, refused.message)
             return ""
         text: list[str] = []
         while self._session.has_work:
@@ -127,6 +131,19 @@ class Looping:
         return [self._model.generate(request) for request in requests]
 
 
+class Locked:
+    """A model that threads take turns at."""
+
+    def __init__(self, model: Blocking) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+
+    def generate(self, request: Request) -> str:
+        self._model.ledger.hand([request])
+        with self._lock:
+            return self._model.generate(request)
+
+
 def one_by_one(model: Blocking, requests: Sequence[Request]) -> list[str]:
     """One call after the other, and nothing promised beyond that."""
     answers = []
@@ -143,14 +160,8 @@ def in_groups(batch: Batches, requests: Sequence[Request], width: int) -> list[s
 
 def in_threads(model: Blocking, requests: Sequence[Request], width: int) -> list[str]:
     """`width` threads, each with a request of its own, and one lock around the model."""
-    lock = threading.Lock()
-
-    def answer(request: Request) -> str:
-        model.ledger.hand([request])
-        with lock:
-            return model.generate(request)
-
-    return _at_once(answer, requests, width)
+    locked = Locked(model)
+    return _at_once(locked.generate, requests, width)
 
 
 def _at_once(answer: Callable[[Request], str], requests: Sequence[Request], width: int) -> list[str]:

@@ -21,7 +21,8 @@ TOKENS_ALIKE = 0.01
 class Row(Struct, frozen=True, kw_only=True):
     """One cell: means with intervals over its whole readings; failures are counted apart.
 
-    `success`: answered / requests over all readings. `seconds`, `loading`: s. `rate`: output tokens/s, and `rates`
+    `success`: answered / requests over all readings, with a recipe the rows that succeeded / its input rows, which are
+    what `per_answer` counts then as well. `seconds`, `loading`: s. `rate`: output tokens/s, and `rates`
     those of each whole reading by its repeat, so that any two cells can be compared in pairs. `speedup`: seconds of the
     baseline over these, paired by repeat; None for the baseline. `equal`: whether the answers were those of the
     baseline, in words if not. `bound`: the bound's share of the time, the median. `memory`: the largest sum of peaks in
@@ -117,7 +118,7 @@ def _row(cell: Cell, read: dict[int, Reading], base: Cell | None, its: dict[int,
         readings=len(read),
         success=_success(read.values()),
         seconds=geometric_mean([each.seconds for each in there], "s"),
-        per_answer=_median([each.seconds / each.answered for each in there], "s"),
+        per_answer=_median([each.seconds / (each.units[0] if each.stories else each.answered) for each in there], "s"),
         loading=_median([each.loading for each in there], "s"),
         rate=geometric_mean(list(rates.values()), "tokens/s"),
         rates=rates,
@@ -186,7 +187,8 @@ def _difference(ours: Sequence[Reading], theirs: Sequence[Reading]) -> str:
 def _success(readings: Iterable[Reading]) -> Measure:
     asked = answered = 0
     for each in readings:
-        asked, answered = asked + each.requests, answered + each.answered
+        units = each.units
+        asked, answered = asked + units[0], answered + units[1]
     return Measure(answered / asked, "") if asked else Measure(None, "", "nothing was asked")
 
 

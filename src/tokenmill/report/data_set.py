@@ -111,6 +111,6 @@ def _stage(stage: StageFigures) -> str:
 def _cost(found: DataSet) -> str:
     tokens, joules = found.tokens_per_accepted, found.joules_per_accepted
     spent = f"{figure(tokens.value)} tokens" if tokens.value is not None else f"{NONE} tokens ({tokens.reason})"
-    if joules.value is None:
-        return f"{spent} and {NONE} joules ({joules.reason})"
+    if joules.value is None:  # the reason stands with the energy of the run
+        return f"{spent} and {NONE} joules"
     return f"{spent} and {figure(joules.value)} J"
