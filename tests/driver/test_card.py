@@ -13,7 +13,9 @@ import tokenmill
 from driver.runs import run, script
 from tokenmill.driver.gather import gather
 from tokenmill.driver.overlap import length, union
+from tokenmill.driver.tale import data, lines, tale_of
 from tokenmill.pipeline import Check, Parser, Recipe, Stage
+from tokenmill.record.folder import read_manifest
 from tokenmill.report import as_csv, as_html, as_json, as_text, schema
 from tokenmill.report.certificate import Certificate
 from tokenmill.report.data_set import DataSet
@@ -38,6 +40,7 @@ answer = "long enough by now"
 match = "^rate"
 answer = "Reason: fine\\nScore: 9"
 """
+ASKED = "rate long enough by now"
 ROWS = [{"text": "and long"}, {"text": "short"}, {"text": "x"}]
 
 
@@ -126,6 +129,28 @@ def test_the_report_reads_it_from_the_record(answers: tokenmill.Answers, found: 
     assert "data_set.stages.ask.stage_yield,0.4," in table
     assert "<caption>Data set</caption>" in page
     assert certificate.definitions["stage_yield"] in page
+
+
+def test_the_story_of_a_row_has_what_was_asked(answers: tokenmill.Answers) -> None:
+    """Each prompt stands there with its text, before what came of it."""
+    tale = tale_of(answers.folder, read_manifest(answers.folder), 1)
+    told = list(lines(tale))
+    first, second, judged = (told.index(f"    asked: {text}") for text in ("1 short", "2 short", ASKED))
+
+    assert told[0] == "row-2: success after 2 rounds"
+    assert first < second < judged
+    assert [each["prompt"] for each in data(tale)["prompts"]] == ["1 short", "2 short", ASKED]
+
+
+def test_a_row_that_could_not_be_asked_is_told_without_a_prompt(tmp_path: Path) -> None:
+    """Its story is why it failed."""
+    made = Recipe(name="r", stages=(Stage(name="say", prompt="{{ text }}"),))
+    answers = run(tmp_path, [{"text": "a"}, {"txt": "b"}], pipeline=made, bad_rows="fail")
+    told = list(lines(tale_of(answers.folder, read_manifest(answers.folder), 1)))
+
+    assert told[0].startswith("row-2: failed")
+    assert "'text' is undefined" in told[1]
+    assert not any("asked:" in line for line in told)
 
 
 def test_a_run_without_a_recipe_has_no_data_set(tmp_path: Path) -> None:

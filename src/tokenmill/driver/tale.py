@@ -12,20 +12,26 @@ from tokenmill.driver.data_set import Scores, ended, scores_of
 from tokenmill.driver.options import Options
 from tokenmill.driver.prepare import RECORD, located
 from tokenmill.driver.session import options_of
+from tokenmill.driver.source import RowSource
 from tokenmill.driver.storyteller import Story, Storyteller
 from tokenmill.pipeline import Told
 from tokenmill.pipeline.story import Kept, split
 from tokenmill.record.folder import Manifest
+from tokenmill.record.store import Record
 from tokenmill.record.stories import Prompt, Stories
+from tokenmill.report.dossier import EXCERPT
+from tokenmill.report.visible import shortened
+from tokenmill.request import Request
 from tokenmill.workload import Reader
 
 
 class Tale(Struct, frozen=True):
-    """A story with its prompts, what was heard, and the scores of its items."""
+    """A story with its prompts, what was heard, and the scores of its items; `texts`: of the prompts that were sent."""
 
     story: Story
     told: Told
     scores: Scores
+    texts: dict[str, str] = {}
 
 
 def tale_of(folder: Path, manifest: Manifest, row: int) -> Tale:
@@ -33,13 +39,17 @@ def tale_of(folder: Path, manifest: Manifest, row: int) -> Tale:
     options: Options = options_of(manifest)
     recipe = options.pipeline
     assert recipe is not None
-    stories = Stories(folder / RECORD)
+    stories, record = Stories(folder / RECORD), Record(folder / RECORD)
     with Reader(options.asked, located(manifest.input, folder)) as reader:
         teller = Storyteller(folder / RECORD, reader, recipe, options.workload, manifest.input.kind, None)
         try:
             story = teller.read(stories.root_of(row))
-            return Tale(story, ended(stories, story, teller.told(story)), scores_of(stories, story))
+            source = RowSource(record, reader, options)
+            sent = {key: prompt.row for key, prompt in story.asked.items() if record.attempts_of(prompt.row)}
+            texts = {key: _text(source.fetch(row)) for key, row in sent.items()}
+            return Tale(story, ended(stories, story, teller.told(story)), scores_of(stories, story), texts)
         finally:
+            record.close()
             teller.close()
             stories.close()
 
@@ -57,9 +67,13 @@ def lines(tale: Tale) -> Iterator[str]:
         about, stage, turn, sample = split(key)
         place = f" about {about}" if about else ""
         yield f"  {key}: stage {stage}, round {turn}, sample {sample}{place}; {_answer(prompt)}"
+        if key in tale.texts:
+            yield f"    asked: {shortened(tale.texts[key], EXCERPT)}"
         heard = tale.story.heard.get(key)
         if heard is not None and (heard.broken or heard.reason):
             yield f"    {heard.broken or heard.reason}"
+        if prompt.text is not None and not items.get(key):  # else the items are what it said
+            yield f"    it said: {shortened(prompt.text, EXCERPT)}"
         for each in items.get(key, []):
             yield from _item(each, tale.scores)
 
@@ -73,13 +87,25 @@ def data(tale: Tale) -> dict[str, Any]:
         "reasons": tale.told.reasons,
         "input": tale.story.fields,
         "prompts": [
-            {"key": key, "row": prompt.row, "answer": prompt.text, "failure": prompt.kind, "heard": heard}
+            {
+                "key": key,
+                "row": prompt.row,
+                "prompt": tale.texts.get(key),
+                "answer": prompt.text,
+                "failure": prompt.kind,
+                "heard": heard,
+            }
             for key, prompt in tale.story.asked.items()
             for heard in [tale.story.heard.get(key)]
         ],
         "items": [{"item": each, "scores": tale.scores.get(each.key, [])} for each in tale.told.items],
         "asks": [ask.key for ask in tale.told.asks],
     }
+
+
+def _text(request: Request) -> str:
+    """What was asked, the system message first."""
+    return request.prompt if request.prompt is not None else "\n".join(each.content for each in request.messages)
 
 
 def _answer(prompt: Prompt) -> str:
