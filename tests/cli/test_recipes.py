@@ -87,8 +87,20 @@ def test_a_faulty_recipe_is_refused(table: Desk, what: str) -> None:
 @pytest.mark.parametrize(
     ("field", "parts"),
     [
-        ("prompt", ("stage 'say', prompt: uses 'txet', which no row has; did you mean 'text'?", "add the field")),
-        ("refine", ("stage 'say', refine: uses 'txet', which no row has; did you mean 'text'?", "add the field")),
+        (
+            "prompt",
+            (
+                "stage 'say', prompt: uses 'txet', which no row has; they have 'custom_id, text'; did you mean 'text'?",
+                "add the field",
+            ),
+        ),
+        (
+            "refine",
+            (
+                "stage 'say', refine: uses 'txet', which no row has; they have 'custom_id, text'; did you mean 'text'?",
+                "add the field",
+            ),
+        ),
     ],
 )
 def test_a_variable_that_no_row_has_is_told_once(table: Desk, field: str, parts: tuple[str, ...]) -> None:
@@ -96,6 +108,15 @@ def test_a_variable_that_no_row_has_is_told_once(table: Desk, field: str, parts:
     line = next(line for line in RECIPE.splitlines() if line.startswith(field))
     table.write("recipe.toml", RECIPE.replace(line, line.replace("{{ text }}", "{{ txet }}")))
     refuse(table, WORDS, "recipe lines: ", *parts)
+
+
+def test_rows_for_another_recipe_are_told_the_option(table: Desk) -> None:
+    """A shipped recipe can't be corrected, but where it finds its text can be said."""
+    words = ("rows.jsonl", "--pipeline", "contrastive", "--embedding", "words", *SCRIPTED)
+    refuse(
+        table, words, "uses 'instruction', which no row has; they have 'custom_id, text'; say which", "--prompt-column"
+    )
+    assert table.call("run", *words, "--prompt-column", "text", "--dry-run").code == 0
 
 
 def test_a_variable_that_one_row_has_is_told_by_row(table: Desk) -> None:

@@ -16,6 +16,7 @@ from tokenmill.pipeline.examine import fields_of
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.request import Message, Request
 from tokenmill.workload import Reader, scan
+from tokenmill.workload.faults import shown
 from tokenmill.workload.spec import STDIN
 
 COMPLETIONS = "completions"
@@ -74,10 +75,12 @@ def refuse_unknown(options: Options, folder: Path, rows: Iterable[object] | None
 
 def unknown(recipe: Recipe, wanted: dict[str, str], seen: set[str]) -> InputFaults:
     """The error for variables, with the places that use them, of which the rows have none."""
-    return InputFaults(f"recipe {recipe.name}", [_unknown(*each, seen) for each in sorted(wanted.items())])
+    return InputFaults(f"recipe {recipe.name}", [_unknown(recipe, *each, seen) for each in sorted(wanted.items())])
 
 
-def _unknown(name: str, place: str, seen: set[str]) -> str:
+def _unknown(recipe: Recipe, name: str, place: str, seen: set[str]) -> str:
+    fault = f"{place}: uses {name!r}, which no row has; they have {shown(', '.join(sorted(seen)))}"
+    if name == recipe.input:
+        return f"{fault}; say which field holds it with --prompt-column"
     near = get_close_matches(name, sorted(seen), n=1)
-    hint = f"did you mean {near[0]!r}? Correct" if near else "correct"
-    return f"{place}: uses {name!r}, which no row has; {hint} the name, or add the field to the rows"
+    return f"{fault}; {f'did you mean {near[0]!r}? Correct' if near else 'correct'} the name, or add the field"
