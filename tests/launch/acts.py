@@ -21,7 +21,7 @@ from tokenmill.record.store import Record
 from tokenmill.resources.roster import DRIVER
 
 PATIENCE = 240.0
-ROWS = 60
+ROWS = 40
 TOKENS = 60
 
 
@@ -120,6 +120,12 @@ class Act:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as record:
             return int(record.execute("SELECT count(*) FROM answer").fetchone()[0])
 
+    def at_work(self) -> list[int]:
+        """The nodes with requests in flight, by number."""
+        path = self.folder / "runs" / "x" / "record.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as record:
+            return [node for (node,) in record.execute("SELECT DISTINCT node FROM attempt WHERE outcome IS NULL")]
+
     def attempts(self) -> Counter[str]:
         """How the attempts of the run ended, by word."""
         path = self.folder / "runs" / "x" / "record.db"
@@ -141,8 +147,9 @@ class Act:
 
 
 def ranks_of(driver: int) -> list[psutil.Process]:
-    """The rank processes below a driver, those that torchrun started too."""
-    return [each for each in below(driver) if "tokenmill.launch.rank" in each.cmdline()[-3:]]
+    """The rank processes below a driver, those that torchrun started too, in the order in which they were started."""
+    ranks = [each for each in below(driver) if "tokenmill.launch.rank" in each.cmdline()[-3:]]
+    return sorted(ranks, key=lambda each: (each.create_time(), each.pid))
 
 
 def below(pid: int) -> list[psutil.Process]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from launch.acts import TOKENS, Act, build_model
+from requirements import deepspeed_place, require
 
 WAYS = {
     "processes": ("--on", "processes:2"),
@@ -35,6 +37,17 @@ def test_llama(tmp_path: Path, llama: Path, alone: bytes, way: str) -> None:
 def test_a_divided_llama(tmp_path: Path, llama: Path) -> None:
     """Two ranks that hold half of it each, started by us or by torchrun: the same file too."""
     assert len(answers(tmp_path, llama, *DIVIDED, limit=12, tokens=TOKENS)) == 1
+
+
+@pytest.mark.slow
+def test_a_llama_divided_by_deepspeed(tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run --on` with `--tp-engine deepspeed`: DeepSpeed's two ranks give the same file."""
+    require("deepspeed")
+    paths = [str(deepspeed_place()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    way = (*DIVIDED[0], "--tp-engine", "deepspeed")
+
+    assert len(answers(tmp_path, llama, way, limit=4, tokens=8)) == 1
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ def test_a_rank_killed_costs_what_was_in_flight_there(tmp_path: Path, llama: Pat
     """The process is started again and joins; every row is answered once, as one process answers it."""
     act = Act(tmp_path, llama)
     with act.playing(act.run("--on", "processes:2")) as run:
-        wait_until(lambda: act.answered() >= 4, run)
+        wait_until(lambda: act.answered() >= 4 and bool(act.at_work()), run)
         everything = below(run.pid)
-        strike(ranks_of(run.pid)[0].pid)
+        strike(ranks_of(run.pid)[act.at_work()[0]].pid)  # the other one may still be loading
         said = run.communicate(timeout=240)[0]
 
     assert run.returncode == 0, said

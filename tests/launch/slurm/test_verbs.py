@@ -106,6 +106,19 @@ def test_a_job_of_another_name_is_left_alone(here: SlurmCluster, tmp_path: Path)
     until_ended(here, number, "CANCELLED")
 
 
+def test_a_job_is_known_by_the_name_that_it_got(
+    here: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment that names all jobs has its way, and the job is found all the same."""
+    monkeypatch.setenv("SBATCH_JOB_NAME", "mine")
+    job = submit(tmp_path, Allocation())
+
+    assert job.name == "mine"
+    assert live_job(tmp_path) == job
+    here.run("scancel", job.number)
+    until(lambda: here.run("squeue", "-h") == "")
+
+
 def test_a_job_that_nobody_could_find_again_is_cancelled(here: SlurmCluster, tmp_path: Path) -> None:
     """Where the number of a job can't be noted, the job doesn't stay."""
     slurm_folder(tmp_path).mkdir()

@@ -61,7 +61,8 @@ def submit(folder: Path, allocation: Allocation, tp: int = 1) -> Job:
         file.write_text(write_script(folder, name_of(folder.name), allocation, tp), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: the script can't be written ({error.strerror}); nothing was submitted") from error
-    job = Job(number=commands.submit(file), name=name_of(folder.name))
+    number = commands.submit(file)
+    job = Job(number=number, name=_name_there(number))
     try:
         job_file(folder).write_bytes(msgspec.json.encode(job))
     except OSError as error:  # nobody would know of it
@@ -70,6 +71,14 @@ def submit(folder: Path, allocation: Allocation, tp: int = 1) -> Job:
             f"{job_file(folder)}: can't be written ({error.strerror}), so job {job.number} was cancelled"
         ) from error
     return job
+
+
+def _name_there(number: str) -> str:
+    """What SLURM calls the job: an environment or a site may rename it. Empty if that isn't to be heard now."""
+    try:
+        return next((each.name for each in commands.look(number)), "")
+    except SlurmSilent:
+        return ""
 
 
 def noted_job(folder: Path) -> Job | None:
