@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tokenmill.validate.words import words
 from tokenmill.workload.faults import RowFault, shown
-from tokenmill.workload.input import FileState
 from tokenmill.workload.layout import checked_id
-from tokenmill.workload.pieces import Piece, Placed, States
-from tokenmill.workload.spool import Spool
+from tokenmill.workload.pieces import Piece
+from tokenmill.workload.spooled import SpooledFeed
 from tokenmill.workload.strict_json import parse_object
-from tokenmill.workload.tables import Record, encode
+from tokenmill.workload.tables import encode
 
 EPISODES = "episodes"
 #: An answer of fewer words is no instruction.
@@ -42,28 +41,12 @@ def skipped_words(count: int) -> str:
     return f"{count} dialogs are skipped, as their answers have fewer than {MIN_WORDS} words"
 
 
-class EpisodeFeed(Placed):
-    """The dialogs of episodes as rows; `unit` is what the episodes are counted in."""
-
-    kind = EPISODES
-
-    def __init__(
-        self,
-        unit: str,
-        records: Iterator[Record],
-        spool: Spool,
-        state: Callable[[], FileState] | None = None,
-        file: BinaryIO | None = None,
-    ) -> None:
-        self.unit = unit
-        self._records = records
-        self._spool = spool
-        self._state = state
-        self._file = file
+class EpisodeFeed(SpooledFeed):
+    """The dialogs of episodes as rows."""
 
     def __iter__(self) -> Iterator[Piece]:
-        spool = self._spool
-        for number, data in self._records:
+        spool = self.spool
+        for number, data in self.records:
             try:
                 if isinstance(data, RowFault):
                     raise data
@@ -87,17 +70,6 @@ class EpisodeFeed(Placed):
     def within(self, custom_id: str | None, /) -> str:
         episode, _, number = (custom_id or "").rpartition("/")
         return f"{_place(episode, int(number))}: " if number else ""
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self._spool.read(offset, length)
-
-    def finish(self) -> States:
-        return self._state() if self._state else None, self._spool.finish()
-
-    def close(self) -> None:
-        self._spool.close()
-        if self._file is not None:
-            self._file.close()
 
 
 def _rows(episode: Mapping[str, Any]) -> Iterator[bytes | RowFault | None]:

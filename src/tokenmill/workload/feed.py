@@ -26,6 +26,7 @@ from tokenmill.workload.pieces import Piece, Placed, States
 from tokenmill.workload.spec import ROWS, STDIN, Spec, named_format
 from tokenmill.workload.splits import is_folder, split_files
 from tokenmill.workload.spool import Spool
+from tokenmill.workload.spooled import SpooledFeed
 from tokenmill.workload.strict_json import parse_object
 from tokenmill.workload.tables import TOO_LONG, Record, csv_records, line_records, parquet_records, python_records
 
@@ -117,47 +118,6 @@ class CopiedFeed(Placed):
         self._spool.close()
 
 
-class SpooledFeed(Placed):
-    """Records written as JSONL into the spool; `state` tells the state of the named file once it has been read."""
-
-    def __init__(
-        self,
-        kind: str,
-        unit: str,
-        records: Iterator[Record],
-        spool: Spool,
-        state: Callable[[], FileState] | None = None,
-        file: BinaryIO | None = None,
-    ) -> None:
-        self.kind = kind
-        self.unit = unit
-        self._records = records
-        self._spool = spool
-        self._state = state
-        self._file = file
-
-    def __iter__(self) -> Iterator[Piece]:
-        spool = self._spool
-        for number, data in self._records:
-            offset = spool.size
-            if isinstance(data, RowFault):
-                yield number, offset, b"", str(data)
-                continue
-            spool.write(data + b"\n")
-            yield number, offset, data, None
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self._spool.read(offset, length)
-
-    def finish(self) -> States:
-        return self._state() if self._state else None, self._spool.finish()
-
-    def close(self) -> None:
-        self._spool.close()
-        if self._file is not None:
-            self._file.close()
-
-
 def _pieces(lines: Lines) -> Iterator[Piece]:
     for number, offset, data in lines:
         if data is None:
@@ -196,7 +156,7 @@ def _file_feed(spec: Spec, file: BinaryIO, spool: Path) -> Feed:
     lines = Lines(spec.source, file, end=before.st_size)
     state = partial(_finished, spec.source, file, lines, before)
     if kind == "jsonl" and (spec.format == EPISODES or (spec.format is None and _begins_with_episode(spec, file))):
-        return EpisodeFeed("line", line_records(lines), Spool(spool / _SPOOL), state, file)
+        return EpisodeFeed(EPISODES, "line", line_records(lines), Spool(spool / _SPOOL), state, file)
     if kind not in ("csv", "json"):
         return PlainFeed(kind, spec.source, file)
     kept = "table" if kind == "csv" else "jsonl"
@@ -242,12 +202,12 @@ def _spooled(
     spool: Path,
     state: Callable[[], FileState] | None = None,
     file: BinaryIO | None = None,
-) -> SpooledFeed | EpisodeFeed:
+) -> SpooledFeed:
     """A feed of records, which may be episodes: by option, or as the first of them shows."""
     first = next(records, None)
     every = records if first is None else chain([first], records)
     if spec.format == EPISODES or (spec.format is None and _is_episode(first)):
-        return EpisodeFeed(unit, every, Spool(spool / _SPOOL), state, file)
+        return EpisodeFeed(EPISODES, unit, every, Spool(spool / _SPOOL), state, file)
     return SpooledFeed(kind, unit, every, Spool(spool / _SPOOL), state, file)
 
 
