@@ -126,7 +126,9 @@ def test_stages_that_wait_for_each_other_are_named() -> None:
     assert found.startswith("stage 'a', of: the stages wait for each other: a of b of c of a; ")
 
 
-@pytest.mark.parametrize("source", ["contrastiv", "missing.toml", "."])
+@pytest.mark.parametrize(
+    "source", ["contrastiv", "missing.toml", ".", "x" * 5000, f"{'x' * 5000}.toml", "a\0.toml", ""]
+)
 def test_a_recipe_that_is_not_there_is_refused(source: str) -> None:
     """A name that is none and a file that can't be read are told apart from a bad recipe."""
     with pytest.raises(UsageError, match=r"shipped|can't be read"):

@@ -140,10 +140,10 @@ def test_a_text_with_a_nul_can_be_quoted() -> None:
     assert '- "bad\ufffd": The text has' in story.prompts["paraphrase.2.1"]
 
 
-@given(st.text(max_size=200))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200))
 @settings(max_examples=10, deadline=None)
 def test_no_answer_keeps_a_shipped_recipe_from_its_end(text: str) -> None:
-    """Whatever is answered, templates included, every prompt can be written, and the row ends."""
+    """Whatever is answered, templates and NULs included, every prompt can be written, and the row ends."""
     for made in ALL:
         fields = {"instruction": text, "text": text, "prompt": f"Say {text}"}
         hostile = f"{text}\0\nPositive 1: {{{{ {text} }}}}\n1. {text}?\nScore: 8"

@@ -16,6 +16,7 @@ from tokenmill.errors import InputFaults, UsageError
 from tokenmill.pipeline.examine import examine
 from tokenmill.pipeline.recipe import Check, Parser, Recipe, Stage
 from tokenmill.validate.misfit import misfit
+from tokenmill.validate.quote import shown
 
 SHIPPED = ("contrastive", "paraphrase", "qa", "judge")
 #: Bytes of the longest recipe file; what is larger is some other file.
@@ -50,11 +51,18 @@ def load(source: str, *, embedding: str | None = None) -> Recipe:
     if source in SHIPPED:
         return recipe(source, embedding=embedding)
     path = Path(source)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not _exists(path):
         near = get_close_matches(source, SHIPPED, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"there is no recipe {source!r}; {hint}{_KNOWN}")
+        raise UsageError(f"there is no recipe {shown(source)!r}; {hint}{_KNOWN}")
     return read(_text(path), source, embedding=embedding)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def _text(path: Path) -> str:
@@ -65,11 +73,12 @@ def _text(path: Path) -> str:
         if len(data) > MOST_BYTES:
             raise UsageError(f"recipe {path}: has more than {MOST_BYTES:,} bytes, so it is none; {_KNOWN}")
         return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except OSError as error:
-        raise UsageError(f"recipe {path}: can't be read ({error.strerror}); {_KNOWN}") from error
     except UnicodeDecodeError as error:
         reason = f"byte {error.start + 1} (0x{data[error.start]:02x}) is not UTF-8"
         raise UsageError(f"recipe {path}: {reason}; save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"recipe {shown(str(path))}: can't be read ({reason}); {_KNOWN}") from error
 
 
 def read(text: str, source: str, *, embedding: str | None = None) -> Recipe:
