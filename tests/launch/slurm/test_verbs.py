@@ -28,7 +28,7 @@ def here(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> SlurmCluster
 
 def test_a_job_is_requeued_cancelled_and_followed(cluster: SlurmCluster, tmp_path: Path) -> None:
     """Each verb does to the job what it says, keeps the answers, and says what follows from it."""
-    scene = Scene(cluster, tmp_path, rows=50)
+    scene = Scene(cluster, tmp_path, rows=300)  # more than are answered before the job is cancelled
 
     def act(verb: str) -> tuple[int, str, str]:
         done = scene.run("launch", "slurm", verb, str(scene.run_folder))
