@@ -14,6 +14,11 @@ from pathlib import Path
 
 #: Seconds after which something that must happen hasn't; far beyond what it takes on a busy machine.
 PATIENCE = 240.0
+#: Rows that two nodes don't get through before a third has started, however late it is: for a run that is interrupted.
+ENDLESS = 30_000
+#: Each node has a share of the rows that is its own, seconds of work that wait for it however late it starts: what is
+#: done to a node once it has answered finds it at work.
+SHARES = ("--strategy", "static")
 #: By which a test finds the processes that a run left behind.
 MARK = "TOKENMILL_TEST_MARK"
 #: Without this Ray takes a minute to call a node dead that it can't hear any more.
@@ -44,8 +49,16 @@ def prompts(folder: Path, count: int) -> Path:
 class Run:
     """A run under way: its record is read, never written."""
 
-    def __init__(self, folder: Path, rows: int, *launch: str, python: list[str] | None = None, **extra: str) -> None:
-        """`python`: how Python is called; `extra`: more of the environment."""
+    def __init__(
+        self,
+        folder: Path,
+        rows: int,
+        *launch: str,
+        options: tuple[str, ...] = (),
+        python: list[str] | None = None,
+        **extra: str,
+    ) -> None:
+        """`options`: of the run, not of Ray; `python`: how Python is called; `extra`: more of the environment."""
         self.rows = rows
         self.output = folder / "answers.jsonl"
         self._runs = folder / "runs"
@@ -54,7 +67,7 @@ class Run:
         self._words = (folder / "words").open("w+b")
         self.process = self._start(
             *("launch", "ray", *launch, "--", "run", prompts(folder, rows), "--model", "demo", "--slots", "2"),
-            *("--max-tokens", "40", "--runs-dir", self._runs, "-o", self.output, "--durability", "process"),
+            *("--max-tokens", "40", "--runs-dir", self._runs, "-o", self.output, "--durability", "process", *options),
         )
 
     def _start(self, *words: str | Path) -> subprocess.Popen[bytes]:
@@ -116,8 +129,11 @@ class Run:
         assert self.ask("SELECT row FROM attempt WHERE outcome = 'answered' GROUP BY row HAVING count(*) > 1") == []
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: what is in flight is finished, the rest is left."""
+        """What Ctrl-C does: what is in flight is finished, the rest is left, and no row was answered twice."""
         self.process.send_signal(signal.SIGINT)
+        assert "resume" in self.finish()
+        assert self.process.returncode == 4, self.words
+        self.check_once()
 
     def kill(self) -> None:
         """The driver alone, so that nothing of it can clean up."""

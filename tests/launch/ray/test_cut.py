@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.ray.runs import HEALTH, Run, until
+from launch.ray.runs import HEALTH, SHARES, Run, until
 from namespaces import Land, land
 from requirements import require
 
@@ -63,10 +63,10 @@ def start(country: Land, host: str, short: str, *how: str) -> subprocess.Popen[b
 def test_a_host_is_cut_off(tmp_path: Path, country: Land) -> None:
     """Its silence is noticed within seconds, its rows go to the other hosts, and what it still says counts nothing."""
     address = f"{country.address('a')}:{PORT}"
-    options = ["--workers", "3", "--ray-address", address, "--cpus", "1", "--silence", "3"]
-    run = Run(tmp_path, 100, *options, python=country.python("a"), **SETTINGS)
+    launch = ["--workers", "3", "--ray-address", address, "--cpus", "1", "--silence", "3"]
+    run = Run(tmp_path, 300, *launch, options=SHARES, python=country.python("a"), **SETTINGS)
     try:
-        until(lambda: run.process.poll() is not None or len(run.nodes()) == 3, "an answer from each host")
+        until(lambda: run.is_going() and len(run.nodes()) == 3, "an answer from each host")
         country.cut("c")
         run.finish()
         run.check_complete()
