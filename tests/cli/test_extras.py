@@ -149,3 +149,20 @@ def test_what_a_recipe_lacks_is_told_before_anything_is_sent(desk: Desk) -> None
     ended = with_only(desk, "", *words, "own.toml")
     assert ended.code == 0, ended.err
     assert len(desk.read("d.jsonl").splitlines()) == 1
+
+
+def test_a_run_without_templates_loads_none(desk: Desk) -> None:
+    """Recipes, templates and their library are loaded by runs that have some, as every run pays for what it loads."""
+    code = (
+        "import sys; from tokenmill.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
+        "print(code, [each for each in ('jinja2', 'tokenmill.driver.storyteller') if each in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "ok.txt", *SCRIPTED, "-q"],
+        cwd=desk.folder,
+        env=desk.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr

@@ -11,13 +11,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tokenmill.clock import Clock
-from tokenmill.driver.storyteller import Batch, Storyteller
-from tokenmill.driver.vectors import Vectors
 from tokenmill.event import Arrived
 from tokenmill.record.stories import Entry
+
+if TYPE_CHECKING:  # they load recipes, templates and validators, which most runs never need
+    from tokenmill.driver.storyteller import Batch, Storyteller
+    from tokenmill.driver.vectors import Vectors
 
 #: Most rows of one batch: what a stop may have to wait for.
 MOST_ROWS = 512
