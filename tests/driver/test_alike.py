@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenmill.driver.alike import MOST, THRESHOLD, Alike, Alikeness, near_words
@@ -72,6 +72,8 @@ def test_as_many_are_found_as_a_comparison_of_all_pairs_finds() -> None:
 
 @given(st.lists(st.text(max_size=60), max_size=12))
 @settings(deadline=None)
+@example(["", "\x00"])
+@example(["a", "a\x00\x00"])
 def test_nothing_is_counted_that_is_not_alike(texts: list[str]) -> None:
     """Whatever the texts, no more are counted than there are, and equal ones always."""
     found = counted(("say", text) for text in [*texts, *texts])

@@ -49,6 +49,7 @@ class Signatures:
         """The signature of a normalised text: [NUMBERS] of 32 bits."""
         numpy = self._numpy
         letters = numpy.frombuffer(line.encode("utf-32-le", "surrogatepass"), dtype=numpy.uint32).astype(numpy.uint64)
+        letters += numpy.uint64(1)  # so that a letter 0 differs from none
         length = max(1, len(letters) - RUN + 1)
         runs = numpy.zeros(length, dtype=numpy.uint64)
         for at in range(RUN):
