@@ -55,9 +55,10 @@ def test_a_straggler_gets_a_second_attempt_elsewhere() -> None:
 
 
 def test_no_second_attempt_before_it_is_late() -> None:
-    """Until then the strategy only asks to be woken, once for each time it woke."""
+    """Until then the strategy only asks to be woken, once, however often others are."""
     strategy = at_the_tail()
-    assert play(strategy, NodeUp(2.91, 2, 1), Woke(2.92), NodeUp(2.93, 3, 1)) == [[], [WakeAt(3.0)], []]
+    assert play(strategy, NodeUp(2.91, 2, 1), Woke(2.92), Woke(2.93), NodeUp(2.94, 3, 1)) == [[], [], [], []]
+    assert strategy.on_event(Woke(2.9995)) == [WakeAt(3.0)]  # a timer that rang early was the strategy's own
 
 
 def test_nothing_is_hedged_while_rows_wait() -> None:

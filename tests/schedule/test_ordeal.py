@@ -25,6 +25,12 @@ def test_random_faults_break_no_promise(first: int) -> None:
     assert broken == {}
 
 
+@pytest.mark.parametrize("seed", [5255, 8222])
+def test_rare_faults_break_no_promise(seed: int) -> None:
+    """What happens once in thousands: wake-ups of many at one moment, and rows whose second attempt failed first."""
+    assert _judged(seed, merciful=False) == []
+
+
 @pytest.mark.parametrize("first", range(0, 100, 50))
 def test_all_rows_end_when_one_node_is_well_at_last(first: int) -> None:
     """However long all nodes were away, every row has a final word within a bound after their return."""

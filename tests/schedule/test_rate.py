@@ -18,6 +18,7 @@ from tokenmill.event import (
     Finished,
     NodeUp,
     Resized,
+    WakeAt,
     Woke,
 )
 from tokenmill.request import RateSeen, Usage
@@ -49,6 +50,21 @@ def test_requests_a_minute(limit: int) -> None:
     assert run.unfinished == 0
     assert most_in_a_minute(run.attempts) <= limit * (1 + BURST) + 1
     assert run.makespan <= 60 * 5 / 0.9
+
+
+def test_wake_ups_of_others_ask_for_nothing() -> None:
+    """A node that has to wait asks to be woken once, however often others are meanwhile."""
+    strategy = rated(RateLimits(requests=1))
+    told = [strategy.on_event(event) for event in (Arrived(0.0, 0), Arrived(0.0, 1), NodeUp(0.0, NODE, 2))]
+    told.append(
+        strategy.on_event(
+            Finished(1.0, 0, NODE, 1, Answer(text="", finish_reason="stop", prompt_tokens=1, output_tokens=1))
+        )
+    )
+    [due] = [action.time for actions in told for action in actions if isinstance(action, WakeAt)]
+
+    assert [strategy.on_event(Woke(1.0 + step / 10)) for step in range(5)] == [[]] * 5
+    assert Dispatch(1, NODE) in strategy.on_event(Woke(due))
 
 
 def test_tokens_a_minute() -> None:

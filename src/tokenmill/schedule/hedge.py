@@ -32,9 +32,9 @@ from tokenmill.event import (
     NodeUp,
     Resized,
     SetAside,
-    WakeAt,
     Woke,
 )
+from tokenmill.schedule.alarm import Alarm
 from tokenmill.schedule.strategy import Strategy
 
 Ended = Finished | Failed | Cancelled
@@ -121,7 +121,7 @@ class Hedged:
         self._losers: set[tuple[int, int]] = set()  # (row, node) of attempts that came second
         self._nodes: dict[int, _Node] = {}
         self._answered = self._predicted = self._spent = 0.0  # tokens; `_predicted`: of the answered rows
-        self._armed: float | None = None
+        self._alarm = Alarm()
         self._now = 0.0
         self._actions: list[Action] = []
 
@@ -150,7 +150,7 @@ class Hedged:
                 self._forward(event)
             case _:
                 if isinstance(event, Woke):
-                    self._armed = None
+                    self._alarm.rang(event.time)
                 self._forward(event)
         if self._legs and len(self._legs) + len(self._resting) == len(self._lengths):  # nothing waits
             self._hedge_the_late()
@@ -256,7 +256,7 @@ class Hedged:
         )
         for moment, row in due:
             if moment > self._now:
-                self._wake_at(moment)
+                self._actions += self._alarm.set(moment)
                 return
             self._hedge(row)
 
@@ -277,8 +277,3 @@ class Hedged:
         self._take(leg.hedge, 1)
         self._occupy(leg.hedge, 1)
         self._actions.append(Dispatch(row, leg.hedge))
-
-    def _wake_at(self, moment: float) -> None:
-        if self._armed is None or moment < self._armed:
-            self._armed = moment
-            self._actions.append(WakeAt(moment))

@@ -12,7 +12,7 @@ the others this must hold unless every node was lost or turned out to be misconf
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import groupby, pairwise
 from random import Random
 
 from msgspec import Struct
@@ -251,13 +251,14 @@ def _too_many_retries(ordeal: Ordeal, result: Simulated) -> list[str]:
     policy = ordeal.retries
     size = max(1, policy.reserve, sum(node.slots for node in ordeal.nodes))
     answers = sorted(attempt.finished for attempt in result.attempts if attempt.outcome == "answered")
-    failed: dict[int, Attempt] = {}
+    attempts = sorted(result.attempts, key=lambda attempt: (attempt.row, attempt.lease))
     retries = []
-    for attempt in sorted(result.attempts, key=lambda attempt: (attempt.row, attempt.lease)):
-        before = failed.pop(attempt.row, None)
-        if before is not None and before.finished <= attempt.dispatched and before.kind in ("transient", "timeout"):
-            retries.append(attempt.dispatched)
-        failed[attempt.row] = attempt
+    for _, of_row in groupby(attempts, key=lambda attempt: attempt.row):
+        last: Attempt | None = None  # of those before, the one that ended last: of two at once it speaks for the row
+        for attempt in of_row:
+            if last is not None and last.finished <= attempt.dispatched and last.kind in ("transient", "timeout"):
+                retries.append(attempt.dispatched)
+            last = attempt if last is None else max(last, attempt, key=lambda each: each.finished)
     for number, moment in enumerate(sorted(retries), 1):
         earned = policy.share * sum(answer <= moment for answer in answers)
         if number > size + earned + size / policy.cap * moment + 1e-6:

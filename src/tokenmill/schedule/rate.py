@@ -31,10 +31,10 @@ from tokenmill.event import (
     NodeUp,
     Paced,
     Resized,
-    WakeAt,
     Woke,
 )
 from tokenmill.request import RateSeen
+from tokenmill.schedule.alarm import Alarm
 from tokenmill.schedule.strategy import Strategy
 
 MINUTE = 60.0
@@ -119,7 +119,7 @@ class Rated:
         self._flying: dict[tuple[int, int], float] = {}  # (row, node): tokens it was charged for
         self._answers = self._arrived = 0
         self._used = self._promised = 0.0
-        self._armed: float | None = None
+        self._alarm = Alarm()
         self._touched: set[int] = set()  # nodes whose buckets or places changed since they were last shown
         self._held: set[int] = set()  # nodes that are shown with fewer slots than they have
         self._actions: list[Action] = []
@@ -150,7 +150,7 @@ class Rated:
                 self._forward(event)
             case _:
                 if isinstance(event, Woke):
-                    self._armed = None
+                    self._alarm.rang(event.time)
                     self._touched |= self._held
                 self._forward(event)
         while self._touched:
@@ -230,6 +230,5 @@ class Rated:
         self._held.add(node)
         if here.busy >= allowed:
             due = max(here.requests.ready_at(1, now), here.tokens.ready_at(max(1.0, self._expected), now))
-            if due > now and (self._armed is None or due < self._armed):
-                self._armed = due
-                self._actions.append(WakeAt(due))
+            if due > now:
+                self._actions += self._alarm.set(due)
