@@ -85,6 +85,7 @@ STATUS_KEYS = {"run", "folder", "state", "model", "rows", "answered", "failed", 
 LIST_KEYS = {"run", "state", "rows", "answered", "failed", "model", "created"}
 PROGRESS_KEYS = {
     "rows",
+    "stories",
     "answered",
     "failed",
     "running",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenmill.cli.pace import Pace, around_bar, duration, plain_line, short
+from tokenmill.cli.pace import Pace, Stories, around_bar, duration, plain_line, short
 from tokenmill.driver.progress import Progress
 from tokenmill.record.store import Counts
 
@@ -64,6 +64,23 @@ def test_a_plain_line_tells_all() -> None:
     pace.facts(Progress(rows=40, running=8), 1.0)
     line = plain_line(pace.facts(Progress(rows=40, answered=20, running=8, output_tokens=500), 11.0))
     assert line == "70 of 100 answered, 8 running, 10 failed, 2 requests/s, 50 output tokens/s, 0:10 left"
+
+
+def test_a_recipe_is_as_far_as_its_rows() -> None:
+    """Rows of the input come first, as prompts become more on the way; so the time left is the least."""
+    pace = Pace(RESUMED, Stories(rows=80, ended=30))
+    pace.facts(Progress(rows=40, running=8), 1.0)
+    facts = pace.facts(Progress(rows=40, answered=20, running=8, output_tokens=500, ended=10), 11.0)
+    assert plain_line(facts) == (
+        "40 of 80 rows ended; prompts: 70 of 100 answered, 8 running, 10 failed, 2 requests/s, 50 output tokens/s, "
+        "0:10 or more left"
+    )
+    assert facts.way == (40, 80)
+    assert around_bar(facts, 130) == (
+        "answering ",
+        "  40/80 rows  80/100 prompts  50 %  8 running  10 failed  2 requests/s  50 tokens/s  0:10 or more left",
+    )
+    assert around_bar(facts, 40) == ("", "  40/80 rows  10 failed  0:10")
 
 
 def test_numbers_are_short() -> None:

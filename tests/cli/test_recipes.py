@@ -195,6 +195,24 @@ def test_a_dry_run_says_what_would_be_asked(table: Desk) -> None:
     assert (told["least"], told["most"], told["sample"]) == (3, 12, "List:\ngood")
 
 
+def test_recipes_are_listed_and_printed(table: Desk) -> None:
+    """What is printed is a recipe file, which does what its name does; an unknown name is told the known ones."""
+    listed = table.call("recipes").out.splitlines()
+    names = [each["name"] for each in json.loads(table.call("recipes", "--json").out)]
+    assert [line.split()[0] for line in listed] == names
+    for name in names:
+        text = table.call("recipes", name).out
+        assert json.loads(table.call("recipes", name, "--json").out) == {"name": name, "text": text}
+        table.write("mine.toml", text)
+        table.write("rows.jsonl", jsonl([{"text": "a", "instruction": "b", "prompt": "c"}]))
+        words = ("run", "rows.jsonl", "--embedding", "words", *SCRIPTED, "--dry-run", "--json", "--pipeline")
+        mine, shipped = (json.loads(table.call(*words, source).out) for source in ("./mine.toml", name))
+        assert mine == shipped
+    ended = table.call("recipes", "paraphrse")
+    assert ended.code == 2
+    assert "did you mean 'paraphrase'?" in ended.err
+
+
 def test_a_dry_run_of_each_shipped_recipe(table: Desk) -> None:
     """What comes with the package says what it would ask; a judge of any number of items has no fixed most."""
     table.write("rows.jsonl", jsonl([{"text": "a", "instruction": "b", "prompt": "c"}]))

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 import tokenmill
 from driver.runs import run, script
 from tokenmill.driver.prepare import RECORD
+from tokenmill.driver.progress import Progress
 from tokenmill.driver.tale import lines, tale_of
 from tokenmill.errors import InputFaults, UsageError
 from tokenmill.pipeline import Check, Parser, Recipe, Stage
@@ -84,6 +85,29 @@ def contrastive(tmp_path_factory: pytest.TempPathFactory) -> tokenmill.Answers:
     refine = (stage.refine or "").replace("Instruction:", "{{ kind | default('') }} Instruction:")
     made = replace(shipped, stages=(replace(stage, prompt=told, refine=refine),))
     return run(folder, ROWS, script(folder, SCRIPT), pipeline=made)
+
+
+class Onlooker:
+    """Keeps how far a run was, each time it looked."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+
+    def watch(self, progress: Progress, now: float) -> None:
+        self.seen.append((progress.ended, progress.rows, progress.answered + progress.failed_total))
+
+    def leave(self) -> None: ...
+
+
+def test_progress_counts_rows_that_have_ended(tmp_path: Path) -> None:
+    """In the end all rows of the input have, though their prompts were more."""
+    onlooker = Onlooker()
+    run(tmp_path, ROWS, script(tmp_path, SCRIPT), pipeline=recipe("contrastive", embedding="words"), watcher=onlooker)
+
+    ended, prompts, finished = onlooker.seen[-1]
+    assert (ended, prompts) == (4, finished)
+    assert prompts > 4
+    assert onlooker.seen == sorted(onlooker.seen)
 
 
 def test_the_contrastive_task_ends_as_planted(contrastive: tokenmill.Answers) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "bench": ("tokenmill.cli.bench", "Measure which way is fastest here, with intervals."),
     "quantize": ("tokenmill.cli.quantize", "Make a model small, into files that engines load."),
     "launch": ("tokenmill.cli.launch", "Start workers elsewhere for a run: processes, torchrun, SLURM, Ray."),
+    "recipes": ("tokenmill.cli.recipes", "List or print the recipes for data sets that come along."),
     "nodes": ("tokenmill.cli.nodes", "Keep servers under names; say what they are and share."),
 }
 

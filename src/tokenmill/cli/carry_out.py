@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenmill.cli.progress import watcher
 from tokenmill.cli.screen import ReaderGone, drop_stdout, is_plain, line_for, printable, say, say_json, tell
+from tokenmill.cli.story_counts import stories_in
 from tokenmill.driver.options import Settings
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.session import Outcome, execute, settings_of
@@ -59,7 +60,8 @@ def _execute(folder: Path, settings: Settings | None, *, as_json: bool, quiet: b
     record = Record(folder / RECORD)
     counts = record.counts()
     record.close()
-    watching = watcher(folder, counts, quiet=quiet, as_json=as_json)
+    stories = stories_in(folder / RECORD, read_manifest(folder))
+    watching = watcher(folder, counts, stories, quiet=quiet, as_json=as_json)
     try:
         return execute(folder, settings=settings, watcher=watching, surveyed=surveyed)
     finally:

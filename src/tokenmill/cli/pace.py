@@ -15,10 +15,18 @@ RATE_OVER = 10.0
 SHORTEST_BAR = 8
 
 
+class Stories(Struct, frozen=True, kw_only=True):
+    """Input rows of a run with a recipe, and how many of them have all they get."""
+
+    rows: int
+    ended: int
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """How far a run is, earlier sessions included; rates are of the last RATE_OVER seconds.
 
-    `seconds_left` is None until something has ended.
+    `seconds_left` is None until something has ended. With a recipe there are `stories`, and `rows` are the prompts
+    known so far, so more time may be left.
     """
 
     rows: int
@@ -29,6 +37,13 @@ class Facts(Struct, frozen=True, kw_only=True):
     output_tokens_per_second: float
     seconds_left: float | None
     stopping: bool = False
+    stories: Stories | None = None
+
+    @property
+    def way(self) -> tuple[int, int]:
+        """How far it is, and what the whole is, 1 at least."""
+        ended, rows = (self.stories.ended, self.stories.rows) if self.stories else (self.ended, self.rows)
+        return ended, max(1, rows)
 
     @property
     def failed_total(self) -> int:
@@ -40,10 +55,11 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class Pace:
-    """Turns the counters of a session into facts of the run; `before` is what earlier sessions left."""
+    """Turns the counters of a session into facts of the run; `before` and `stories` are what earlier ones left."""
 
-    def __init__(self, before: Counts) -> None:
+    def __init__(self, before: Counts, stories: Stories | None = None) -> None:
         self._before = before
+        self._stories = stories
         self._seen: deque[tuple[float, int, int]] = deque()
 
     def facts(self, progress: Progress, now: float) -> Facts:
@@ -59,6 +75,9 @@ class Pace:
         rate = (ended - ended_then) / passed if passed > 0 else 0.0
         whole_rate = ended / now if now > 0 else 0.0
         kinds = before.failed.keys() | progress.failed.keys()
+        stories = self._stories
+        if stories is not None:
+            stories = Stories(rows=stories.rows, ended=stories.ended + progress.ended)
         return Facts(
             rows=before.rows - before.unfinished + progress.rows,
             answered=before.answered + progress.answered,
@@ -68,14 +87,16 @@ class Pace:
             output_tokens_per_second=round((progress.output_tokens - tokens_then) / passed, 3) if passed > 0 else 0.0,
             seconds_left=round((progress.rows - ended) / (rate or whole_rate), 1) if ended else None,
             stopping=progress.stopping,
+            stories=stories,
         )
 
 
 def plain_line(facts: Facts) -> str:
     """One line for where there is no terminal."""
-    left = "" if facts.seconds_left is None else f", {duration(facts.seconds_left)} left"
+    left = "" if facts.seconds_left is None else f", {_time_left(facts)}"
+    stories = f"{facts.stories.ended} of {facts.stories.rows} rows ended; prompts: " if facts.stories else ""
     return (
-        f"{facts.answered} of {facts.rows} answered, {facts.running} running, {facts.failed_total} failed, "
+        f"{stories}{facts.answered} of {facts.rows} answered, {facts.running} running, {facts.failed_total} failed, "
         f"{short(facts.requests_per_second)} requests/s, {short(facts.output_tokens_per_second)} output tokens/s{left}"
     )
 
@@ -83,29 +104,38 @@ def plain_line(facts: Facts) -> str:
 def around_bar(facts: Facts, width: int) -> tuple[str, str]:
     """What stands before and after a bar on a line of `width` columns; the more room, the more words."""
     doing = "stopping" if facts.stopping else "answering" if facts.ended or facts.running else "starting"
-    count = f"{facts.ended}/{facts.rows}"
+    count = least = f"{facts.ended}/{facts.rows}"
+    if facts.stories:
+        least = f"{facts.stories.ended}/{facts.stories.rows} rows"
+        count = f"{least}  {count} prompts"
     if doing == "starting":
         return f"{doing} ", f"  {count}"
     running = f"{facts.running} running"
     failed = [f"{facts.failed_total} failed"] if facts.failed_total else []
     rate, tokens = short(facts.requests_per_second), short(facts.output_tokens_per_second)
     time = [] if facts.seconds_left is None else [duration(facts.seconds_left)]
-    left = [f"{each} left" for each in time]
-    share = f"{100 * facts.ended // max(1, facts.rows)} %"
+    left = [_time_left(facts)] if time else []
+    ended, rows = facts.way
+    share = f"{100 * ended // rows} %"
     variants = (
         (f"{doing} ", [count, share, running, *failed, f"{rate} requests/s", f"{tokens} tokens/s", *left]),
         (f"{doing} ", [count, running, *failed, f"{rate}/s", f"{tokens} tok/s", *left]),
         ("", [count, running, *failed, f"{rate}/s", f"{tokens} tok/s", *time]),
-        ("", [count, running, *failed, f"{tokens} tok/s", *time]),
-        ("", [count, *failed, *time]),
-        ("", [count, *time]),
-        ("", [count]),
+        ("", [least, running, *failed, f"{tokens} tok/s", *time]),
+        ("", [least, *failed, *time]),
+        ("", [least, *time]),
+        ("", [least]),
     )
     for before, parts in variants:
         after = "  ".join(["", *parts])
         if len(before) + SHORTEST_BAR + len(after) <= width:
             return before, after
-    return "", count
+    return "", least
+
+
+def _time_left(facts: Facts) -> str:
+    """More prompts may come of a recipe's answers, and nobody knows how many."""
+    return f"{duration(facts.seconds_left or 0)} {'or more ' if facts.stories else ''}left"
 
 
 def short(number: float) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tokenmill.cli.pace import SHORTEST_BAR, Facts, Pace, around_bar, plain_line
+from tokenmill.cli.pace import SHORTEST_BAR, Facts, Pace, Stories, around_bar, plain_line
 from tokenmill.cli.screen import line_for, printable, tell
+from tokenmill.cli.story_counts import StoryCounts
 from tokenmill.driver.progress import Progress
 from tokenmill.record.store import Counts
 
@@ -41,7 +42,8 @@ class Bar:
         room = options.max_width - len(before) - len(after)
         yield Segment(before)
         if room >= SHORTEST_BAR:
-            bar = ProgressBar(total=max(1, self.facts.rows), completed=self.facts.ended, width=room)
+            ended, rows = self.facts.way
+            bar = ProgressBar(total=rows, completed=ended, width=room)
             yield from console.render(bar, options.update(width=room))
         yield Segment(after[: options.max_width])
 
@@ -77,12 +79,12 @@ class Silent:
 class BarWatcher(Silent):
     """A live bar with counts, rates and the time left."""
 
-    def __init__(self, folder: Path, before: Counts) -> None:
+    def __init__(self, folder: Path, pace: Pace, before: Counts) -> None:
         from rich.console import Console
         from rich.live import Live
 
         super().__init__(folder)
-        self._pace = Pace(before)
+        self._pace = pace
         self._bar = Bar(self._pace.facts(Progress(rows=before.unfinished), 0.0))
         self._live = Live(self._bar, console=Console(stderr=True), auto_refresh=False, transient=True)
         self._live.start()
@@ -101,29 +103,33 @@ class BarWatcher(Silent):
 class LineWatcher(Silent):
     """A plain or JSON line whenever `every` seconds have passed and something changed."""
 
-    def __init__(self, folder: Path, before: Counts, *, as_json: bool) -> None:
+    def __init__(self, folder: Path, pace: Pace, *, as_json: bool) -> None:
         super().__init__(folder)
-        self._pace = Pace(before)
+        self._pace = pace
         self._as_json = as_json
         self._every = JSON_EVERY if as_json else LINE_EVERY
         self._next = 0.0 if as_json else LINE_EVERY
-        self._last: tuple[int, int, bool] | None = None
+        self._last: tuple[int, int, int, bool] | None = None
 
     def watch(self, progress: Progress, now: float) -> None:
         facts = self._pace.facts(progress, now)
         if not self._as_json:
             self._tell_once(progress)
-        counts = (facts.ended, facts.running, facts.stopping)
+        counts = (facts.way[0], facts.ended, facts.running, facts.stopping)
         if now < self._next or counts == self._last:
             return
         self._next, self._last = now + self._every, counts
         tell(msgspec.json.encode(facts).decode() if self._as_json else plain_line(facts))
 
 
-def watcher(folder: Path, before: Counts, *, quiet: bool, as_json: bool) -> Silent:
-    """The one that suits: nothing if quiet, JSON lines if asked, a bar on a terminal, else plain lines."""
+def watcher(folder: Path, before: Counts, stories: StoryCounts | None, *, quiet: bool, as_json: bool) -> Silent:
+    """The one that suits: nothing if quiet, JSON lines if asked, a bar on a terminal, else plain lines.
+
+    `before` and `stories`: what earlier sessions of the run left.
+    """
     if quiet or sys.stderr is None:
         return Silent(folder)
+    pace = Pace(before, Stories(rows=stories.rows, ended=stories.ended) if stories else None)
     if as_json or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
-        return LineWatcher(folder, before, as_json=as_json)
-    return BarWatcher(folder, before)
+        return LineWatcher(folder, pace, as_json=as_json)
+    return BarWatcher(folder, pace, before)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from tokenmill.cli.pace import Facts
 from tokenmill.cli.progress import Silent, watcher
 from tokenmill.cli.screen import printable, tell
+from tokenmill.cli.story_counts import StoryCounts, stories_in
 from tokenmill.driver.options import Settings, as_data
 from tokenmill.driver.prepare import RECORD
 from tokenmill.driver.progress import Progress
@@ -69,6 +70,7 @@ def have_done(folder: Path, settings: Settings, *, as_json: bool, quiet: bool) -
     record = Record(folder / RECORD)
     before = record.counts()
     record.close()
+    stories = stories_in(folder / RECORD, read_manifest(folder))
     if not before.unfinished:
         return
     job = live_job(folder)
@@ -78,9 +80,9 @@ def have_done(folder: Path, settings: Settings, *, as_json: bool, quiet: bool) -
         job = submit(folder, allocation, settings.on.tp)
         if not quiet:
             tell(f"tokenmill: submitted job {job.number}; its log is in {folder / 'slurm'}")
-    watching = watcher(folder, before, quiet=quiet, as_json=as_json)
+    watching = watcher(folder, before, stories, quiet=quiet, as_json=as_json)
     try:
-        _follow(folder, job, allocation, before, watching, quiet=quiet)
+        _follow(folder, job, allocation, before, stories, watching, quiet=quiet)
     finally:
         watching.close()
 
@@ -92,7 +94,16 @@ def keep_settings(folder: Path, settings: Settings) -> None:
     write_manifest(folder, manifest)
 
 
-def _follow(folder: Path, job: Job, allocation: Allocation, before: Counts, watching: Silent, *, quiet: bool) -> None:
+def _follow(
+    folder: Path,
+    job: Job,
+    allocation: Allocation,
+    before: Counts,
+    stories: StoryCounts | None,
+    watching: Silent,
+    *,
+    quiet: bool,
+) -> None:
     follower = Follower(job)
     start = time.monotonic()
     seen = Progress(rows=before.unfinished)
@@ -104,7 +115,7 @@ def _follow(folder: Path, job: Job, allocation: Allocation, before: Counts, watc
             if now >= next_ask:
                 over = _ask(follower, allocation, seen)
                 next_ask = now + ASK_EVERY
-            update(seen, folder, before)
+            update(seen, folder, before, stories)
             if not quiet:
                 watching.watch(seen, now)
             if over or has_ended(folder, seen):
@@ -136,10 +147,15 @@ def _ask(follower: Follower, allocation: Allocation, seen: Progress) -> bool:
     return news.over
 
 
-def update(seen: Progress, folder: Path, before: Counts) -> None:
-    """How far the run is: from the record, or where one process has that to itself, from the driver's log."""
+def update(seen: Progress, folder: Path, before: Counts, stories: StoryCounts | None) -> None:
+    """How far the run is: from the record, or where one process has that to itself, from the driver's log.
+
+    `before` and `stories`: what earlier sessions left.
+    """
     if shared_kind(folder):
         if (facts := logged_facts(folder)) is not None:
+            seen.rows = before.unfinished + facts.rows - before.rows
+            seen.ended = facts.stories.ended - stories.ended if facts.stories and stories else 0
             seen.answered = facts.answered - before.answered
             seen.failed = {kind: number - before.failed.get(kind, 0) for kind, number in facts.failed.items()}
             seen.running = facts.running
@@ -147,12 +163,15 @@ def update(seen: Progress, folder: Path, before: Counts) -> None:
     record = Record(folder / RECORD)
     try:
         counts = record.counts()
+        seen.rows = before.unfinished + counts.rows - before.rows
         seen.answered = counts.answered - before.answered
         seen.failed = {kind: number - before.failed.get(kind, 0) for kind, number in counts.failed.items()}
         seen.running = record.in_flight()
         seen.output_tokens = record.tokens()[1]
     finally:
         record.close()
+    now = stories_in(folder / RECORD, read_manifest(folder)) if stories else None
+    seen.ended = now.ended - stories.ended if now and stories else 0
 
 
 def logged_facts(folder: Path) -> Facts | None:

@@ -24,6 +24,10 @@ class StoryCounts(Struct, frozen=True, kw_only=True):
     rounds: dict[int, int]
 
     @property
+    def ended(self) -> int:
+        return self.rows - self.unfinished
+
+    @property
     def outcomes(self) -> str:
         named = {"success": self.success, "short": self.short, "failed": self.failed, "to go": self.unfinished}
         return ", ".join(f"{number} {name}" for name, number in named.items() if number)

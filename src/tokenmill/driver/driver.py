@@ -103,6 +103,7 @@ class Driver:
         self._flights = Flights()
         self._unsent: deque[tuple[int, InFlight]] = deque()
         self._uncounted: deque[tuple[int, int]] = deque()
+        self._ends: deque[tuple[int, int]] = deque()
         self._losers: deque[tuple[int, InFlight]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._grace: asyncio.TimerHandle | None = None
@@ -185,6 +186,8 @@ class Driver:
             _, tokens = self._uncounted.popleft()
             self.progress.answered += 1
             self.progress.output_tokens += tokens
+        while self._ends and self._ends[0][0] <= number:
+            self.progress.ended += self._ends.popleft()[1]
 
     def on_storage_error(self, error: StorageError) -> None:
         self._fail(error)
@@ -260,9 +263,10 @@ class Driver:
         self.join(arrived for arrived, _ in births)
         self._sequel.heard(event.row, number)
 
-    def _grow(self, entries: list[Entry], arrived: list[Arrived]) -> int:
+    def _grow(self, entries: list[Entry], arrived: list[Arrived], ended: int) -> int:
         """What came after answers, in one transaction; returns the number of its last entry."""
         number = self._writer.put(*entries)
+        self._ends.append((number, ended))
         self.join(arrived)
         self._signal.set()
         return number

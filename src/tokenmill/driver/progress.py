@@ -8,11 +8,13 @@ from msgspec import Struct
 class Progress(Struct, kw_only=True):
     """Counters of one session; `answered` and `output_tokens` count only what is committed.
 
-    `up`: nodes that can take requests. `notes`: what happened to nodes, in words, each to be told once.
+    `ended`: input rows that have all they get, in a run with a recipe, where `rows` are prompts and become more. `up`:
+    nodes that can take requests. `notes`: what happened to nodes, in words, each to be told once.
     """
 
     rows: int
     answered: int = 0
+    ended: int = 0
     running: int = 0
     up: int = 0
     output_tokens: int = 0

@@ -28,7 +28,7 @@ SPAN, NO_NODE = "judging", -1
 
 
 Spawn = Callable[[Coroutine[None, None, None]], object]
-Grow = Callable[[list[Entry], list[Arrived]], int]
+Grow = Callable[[list[Entry], list[Arrived], int], int]
 
 
 class Sequel(Protocol):
@@ -40,7 +40,10 @@ class Sequel(Protocol):
         ...
 
     def begin(self, grow: Grow, spawn: Spawn) -> None:
-        """`grow` records entries and has rows join the run; `spawn` runs work whose failure ends the run."""
+        """`grow` records entries, has rows join the run, and counts stories that ended once that is durable.
+
+        `spawn` runs work whose failure ends the run.
+        """
         ...
 
     def heard(self, row: int, number: int) -> None:
@@ -149,7 +152,7 @@ class Judging:
         start = self._clock.now()
         batch, finish = await asyncio.get_running_loop().run_in_executor(self._pool, judged)
         span = ("span", (self._session, NO_NODE, SPAN, start, finish))
-        number = self._grow([*batch.entries, span], batch.arrived)
+        number = self._grow([*batch.entries, span], batch.arrived, batch.ended)
         self._open -= len(rows)
         self._settled(number)
 

@@ -29,10 +29,11 @@ FAILED, BROKEN = "failed", "broken"
 
 
 class Batch(Struct):
-    """What came of a batch of rows: entries that become durable together, and the rows born of them."""
+    """What came of a batch of rows: entries that become durable together, the rows born of them, and stories ended."""
 
     entries: list[Entry]
     arrived: list[Arrived]
+    ended: int = 0
 
 
 class Story(Struct):
@@ -171,6 +172,7 @@ class Storyteller:
         batch.arrived += [arrived for arrived, _ in births]
         batch.entries += [("request", values) for _, values in births]
         if told.outcome is not None:
+            batch.ended += 1
             batch.entries.append(Ended(story.root, told.outcome, told.rounds, told.reasons).entry())
 
     def _birth(

@@ -33,10 +33,18 @@ def recipe(name: str, *, embedding: str | None = None) -> Recipe:
         UsageError: there is no such recipe.
         InputFaults: it compares vectors, and nothing that makes them is named.
     """
+    return read(recipe_text(name), f"recipe {name}", embedding=embedding)
+
+
+def recipe_text(name: str) -> str:
+    """A shipped recipe as it is written.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
     if name not in SHIPPED:
-        raise UsageError(f"there is no recipe {name!r}; {_KNOWN}")
-    text = resources.files("tokenmill.pipeline").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
-    return read(text, f"recipe {name}", embedding=embedding)
+        raise _unknown(name)
+    return resources.files("tokenmill.pipeline").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load(source: str, *, embedding: str | None = None) -> Recipe:
@@ -52,10 +60,14 @@ def load(source: str, *, embedding: str | None = None) -> Recipe:
         return recipe(source, embedding=embedding)
     path = Path(source)
     if not path.suffix and not _exists(path):
-        near = get_close_matches(source, SHIPPED, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"there is no recipe {shown(source)!r}; {hint}{_KNOWN}")
+        raise _unknown(source)
     return read(_text(path), source, embedding=embedding)
+
+
+def _unknown(name: str) -> UsageError:
+    near = get_close_matches(name, SHIPPED, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"there is no recipe {shown(name)!r}; {hint}{_KNOWN}")
 
 
 def _exists(path: Path) -> bool:
