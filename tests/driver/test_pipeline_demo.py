@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tokenmill
 from tokenmill.pipeline import Check, Parser, Recipe, Stage
+from tokenmill.pipeline.read import recipe
 
 FACTS = (
     "The University of Chicago is a private research university in Illinois.",
@@ -58,3 +59,22 @@ def test_rows_of_the_demo_model_end_as_planted(tmp_path: Path) -> None:
     }
     assert (card["outcomes"], card["rounds"]) == ({"short": 1, "success": 2}, {"1": 1, "2": 1, "3": 1})
     assert (card["near_duplicates"]["compared"], card["near_duplicates"]["near"]) == (10, 6)
+
+
+def test_the_contrastive_task_names_what_the_demo_model_lacks(tmp_path: Path) -> None:
+    """Trained on sentences alone it never writes the three lines that are asked for: three rounds, and why, exactly."""
+    rows = [{"custom_id": "a", "instruction": "Turn left at the red church."}]
+    contrastive = recipe("contrastive", embedding="words")
+    answers = tokenmill.run(rows, model="demo", pipeline=contrastive, runs_dir=tmp_path, durability="process")
+
+    assert answers.output is not None
+    assert answers.output.read_text(encoding="utf-8") == ""
+    assert json.loads(answers.output.with_name("data.missed.jsonl").read_text(encoding="utf-8")) == {
+        "id": "a",
+        "outcome": "short",
+        "rounds": 3,
+        "reasons": [
+            "generate: 2 more positive, 1 more negative wanted after 3 rounds.",
+            "The answer has no 'Positive 1'; the answer has no 'Positive 2'; the answer has no 'Negative'.",
+        ],
+    }
