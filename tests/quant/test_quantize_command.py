@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +215,21 @@ def test_no_room_is_said_at_once(desk: Desk, tiny_disk: Path) -> None:
     assert names_in(tiny_disk) == set()
 
     assert desk.call("quantize", "larger", str(out), "--to", "q8_0", "-q").code == 0
+
+
+def test_loads_no_scipy(desk: Desk) -> None:
+    """What numba would load for other functions costs neither memory nor time, and can be imported afterwards."""
+    code = (
+        "import sys; from tokenmill.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print('numba' in sys.modules, 'scipy' in sys.modules); import scipy.linalg"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "quantize", "demo", "demo.gguf", "--to", "q8_0", "-q"],
+        cwd=desk.folder,
+        env=desk.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True False\n"

@@ -23,6 +23,7 @@ from tokenmill.quant.chunks import Chunk
 from tokenmill.quant.encoding import Bits
 from tokenmill.quant.encodings import NULL
 from tokenmill.quant.files import Files
+from tokenmill.quant.kernels import without_scipy
 from tokenmill.quant.layout import COPY, Layout, Options
 from tokenmill.quant.quality import compare
 from tokenmill.quant.quantize import Plan, Settings, make_plan, quantize
@@ -64,7 +65,8 @@ def measure(cell: Cell, asked: Asked, idle: float | None) -> Reading:
     if asked.way == COPIES:
         return _reading(cell, asked, _copy(asked), time.monotonic() - start, idle, "", {})
     plan = plan_of(asked)
-    warm(plan)
+    with without_scipy():
+        warm(plan)
     if asked.way == MOVE:
         plan = plan_of(asked, is_moved=True)
     loading = time.monotonic() - start

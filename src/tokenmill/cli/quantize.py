@@ -83,10 +83,11 @@ def command(model: str, out: Path, dry_run: bool, as_json: bool, quiet: bool, **
       tokenmill quantize ./my-model ./my-model-w4 --to w4a16 --report
       tokenmill quantize demo demo.gguf --to q8_0 --dry-run
     """
+    from tokenmill.quant.kernels import without_scipy
     from tokenmill.quant.layout import Options
 
     pairs = _pairs(chosen["keep"])
-    with _needs_numpy():
+    with _needs_numpy(), without_scipy():
         from tokenmill.quant.quantize import Settings
         from tokenmill.quant.target import known_names
 
