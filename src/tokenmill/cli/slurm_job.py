@@ -25,7 +25,16 @@ from tokenmill.launch.slurm import commands
 from tokenmill.launch.slurm.allocation import Allocation, parse_allocation
 from tokenmill.launch.slurm.commands import SlurmSilent
 from tokenmill.launch.slurm.element import is_finished
-from tokenmill.launch.slurm.job import Follower, Job, cancel_line, check_allocation, last_words, live_job, submit
+from tokenmill.launch.slurm.job import (
+    Follower,
+    Job,
+    cancel_line,
+    check_allocation,
+    last_words,
+    live_job,
+    lock_jobs,
+    submit,
+)
 from tokenmill.launch.slurm.place import is_inside, logs
 from tokenmill.launch.spec import On
 from tokenmill.record.folder import read_manifest, write_manifest
@@ -73,18 +82,29 @@ def have_done(folder: Path, settings: Settings, *, as_json: bool, quiet: bool) -
     stories = stories_in(folder / RECORD, read_manifest(folder))
     if not before.unfinished:
         return
-    job = live_job(folder)
-    if job is None:
-        check_allocation(allocation, folder)
-        keep_settings(folder, replace(settings, on=settled(settings.on)))
-        job = submit(folder, allocation, settings.on.tp)
-        if not quiet:
-            tell(f"tokenmill: submitted job {job.number}; its log is in {folder / 'slurm'}")
+    job = _job(folder, settings, allocation, quiet=quiet)
     watching = watcher(folder, before, stories, quiet=quiet, as_json=as_json)
     try:
         _follow(folder, job, allocation, before, stories, watching, quiet=quiet)
     finally:
         watching.close()
+
+
+def _job(folder: Path, settings: Settings, allocation: Allocation, *, quiet: bool) -> Job:
+    """The job that is there, or a new one; never a second, whoever else asks at the same time."""
+    assert settings.on is not None, "a run without --on has no job"
+    lock = lock_jobs(folder)
+    try:
+        if (job := live_job(folder)) is not None:
+            return job
+        check_allocation(allocation, folder)
+        keep_settings(folder, replace(settings, on=settled(settings.on)))
+        job = submit(folder, allocation, settings.on.tp)
+    finally:
+        lock.release()
+    if not quiet:
+        tell(f"tokenmill: submitted job {job.number}; its log is in {folder / 'slurm'}")
+    return job
 
 
 def keep_settings(folder: Path, settings: Settings) -> None:

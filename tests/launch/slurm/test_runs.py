@@ -13,6 +13,7 @@ import pytest
 
 from launch.slurm.jobs import PATIENCE, until, until_ended
 from launch.slurm.scene import MODEL, Scene
+from tokenmill.record.lock import RunLock
 from tokenmill.testing.slurm import SlurmCluster
 
 
@@ -132,6 +133,11 @@ def test_an_interrupt_cancels_the_job_if_asked_to(cluster: SlurmCluster, tmp_pat
     until(lambda: scene.workers() == [])
     kept = scene.answered
     assert 5 <= kept < scene.rows
+    job, lock = scene.job(), RunLock(scene.run_folder / "slurm")
+    refused = scene.run("resume", str(scene.run_folder))  # while another resume is about to submit one
+    lock.release()
+    assert (refused.returncode, scene.job()) == (2, job)
+    assert f"in use by process {os.getpid()}" in refused.stderr
     done = scene.run("resume", str(scene.run_folder))
     assert done.returncode == 0, done.stderr + scene.said()
     scene.check_whole()

@@ -18,6 +18,7 @@ from tokenmill.launch.slurm.place import job_file, script_file, slurm_folder
 from tokenmill.launch.slurm.script import write_script
 from tokenmill.launch.slurm.sharing import check_shared
 from tokenmill.launch.slurm.state import Element
+from tokenmill.record.lock import RunLock
 
 #: Bytes of a log's end in which the reason of a failure is looked for.
 TAIL = 16384
@@ -50,6 +51,15 @@ def check_allocation(allocation: Allocation, folder: Path) -> None:
     if not allocation.shared:
         check_shared(folder, commands.node_hosts(allocation.partition))
     commands.test_script(write_script(folder, name_of("test"), allocation))
+
+
+def lock_jobs(folder: Path) -> RunLock:
+    """For whoever looks for the job of a run and submits one if there is none: two at once would submit two."""
+    try:
+        slurm_folder(folder).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: can't be written to ({error.strerror}); nothing was submitted") from error
+    return RunLock(slurm_folder(folder))
 
 
 def submit(folder: Path, allocation: Allocation, tp: int = 1) -> Job:
