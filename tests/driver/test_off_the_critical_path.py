@@ -110,7 +110,7 @@ class OnTheLoop:
         self._unwritten = [each for each in self._unwritten if each[0] > number]
         if rows:
             batch = self._teller.go_on(rows, self._clock.now())
-            self._grow(batch.entries, batch.arrived)
+            self._grow(batch.entries, batch.arrived, batch.ended)
 
     async def close(self) -> None:
         self._teller.close()
