@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokenmill.cli.slurm_job import logged_facts, settled
+from driver.runs import run
+from tokenmill.cli.slurm_job import logged_facts, settled, update
+from tokenmill.cli.story_counts import StoryCounts
+from tokenmill.driver.progress import Progress
 from tokenmill.launch.slurm.commands import SlurmSilent
 from tokenmill.launch.slurm.job import ENDS, Follower, Job, last_words
 from tokenmill.launch.slurm.state import Element
 from tokenmill.launch.spec import On
+from tokenmill.pipeline import Parser, Recipe, Stage
+from tokenmill.record.store import Counts
 
 FACTS = (
     '{"rows":90,"answered":34,"failed":{"too_long":1},"running":8,"requests_per_second":1.6,'
@@ -85,6 +90,19 @@ def test_progress_is_read_from_a_log(tmp_path: Path) -> None:
     found = logged_facts(tmp_path)
     assert found is not None
     assert (found.rows, found.answered, found.failed) == (90, 34, {"too_long": 1})
+
+
+def test_progress_of_a_recipe_is_read_from_its_record(tmp_path: Path) -> None:
+    """Prompts that were born and rows that ended since the follower began are what a driver would have counted."""
+    say = Stage(name="say", prompt="{{ text }} {{ round }}", target={"say": 2}, parse=Parser(kind="lines"))
+    rows = [{"text": "one"}, {"text": "two"}]
+    answers = run(tmp_path, rows, pipeline=Recipe(name="lines", stages=(say,), rounds=2))
+    seen = Progress(rows=2)
+    none = StoryCounts(rows=2, success=0, short=0, failed=0, unfinished=2, rounds={})
+
+    update(seen, answers.folder, Counts(rows=2, answered=0, failed={}), none)
+
+    assert (seen.rows, seen.answered, seen.ended) == (4, 4, 2)
 
 
 def test_the_reason_is_the_last_line_in_words(tmp_path: Path) -> None:
