@@ -5,7 +5,8 @@
 
 Needs Linux and `strace`. Each trial plays the real command line on a scripted engine that notes what it was sent, goes
 on with `tokenmill resume`, and compares record, engine log and final file with the calm run. The exit code is 0 if no
-promise was broken.
+promise was broken. A campaign that was interrupted goes on: finished trials are kept in a file of the cache folder that
+belongs to one state of the source.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import random
 import sys
 import tempfile
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from kept import kept_file
+from trials import Campaign, Outcome, Trial
+
+HERE = Path(__file__).resolve()
+TESTS = HERE.parents[1] / "tests"
 # In place of this folder, where the name `crash` would be this file; so mypy can't find it either.
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+sys.path[0] = str(TESTS)
 
 from crash.power import Loss, Recording, survive  # type: ignore[import-not-found] # noqa: E402
 from crash.scene import Calm, Instant, Scene, Story  # type: ignore[import-not-found] # noqa: E402
@@ -37,32 +39,15 @@ FAULTS = {"kill": KILL, "ENOSPC": FULL, "EIO": BROKEN}
 ENDING = (Family("fsync"), Family("rename"), Family("write"))
 
 
-@dataclass
-class Tally:
-    """What one kind of trial came to."""
-
-    trials: int = 0
-    most_resent: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, name: str, story: Story) -> None:
-        self.trials += 1
-        self.most_resent = max(self.most_resent, story.resent)
-        for fault in story.faults:
-            self.faults[fault.partition(":")[0]] += 1
-            self.examples.append(f"{name}: {fault}")
+Told = list[tuple[str, Outcome]]
 
 
-class Bench:
-    """Scenes for as many workers as there are, and the tallies."""
+class Scenes:
+    """Scenes for as many workers as there are."""
 
-    def __init__(self, place: Path, jobs: int, seed: int) -> None:
-        self.place, self.seed = place, seed
-        self.tallies: dict[str, Tally] = {}
-        self._lock = threading.Lock()
+    def __init__(self, place: Path) -> None:
+        self.place = place
         self._own = threading.local()
-        self._pool = ThreadPoolExecutor(jobs)
 
     def scene(self, rows: int, slots: int, delay: float = 0.003) -> tuple[Scene, Calm]:
         """This worker's own scene of that size, with its calm run."""
@@ -72,30 +57,23 @@ class Bench:
             held[rows, delay] = scene, scene.calm()
         return held[rows, delay]
 
-    def play(self, group: str, trials: Iterable[Callable[[Tally], None]]) -> None:
-        """Plays trials on all workers and shows what they came to."""
-        tally = self.tallies.setdefault(group, Tally())
-        started = time.monotonic()
-        waiting = [self._pool.submit(trial, tally) for trial in trials]
-        for trial in waiting:
-            trial.result()
-        counts = "  ".join(f"{tally.faults[kind]:>{len(kind)}}" for kind in KINDS)
-        took = time.monotonic() - started
-        print(f"{group:28} {tally.trials:6}  {counts}  {tally.most_resent:9}  {took:6.0f} s", flush=True)
-        for example in tally.examples[:10]:
-            print(f"    {example[:400]}", flush=True)
-
-    def add(self, tally: Tally, name: str, story: Story) -> None:
-        with self._lock:
-            tally.add(name, story)
+    def local(self) -> tuple[Scene, Calm]:
+        """This worker's own scene of engine `local` on the bundled model, with its calm run."""
+        if not hasattr(self._own, "local"):
+            scene = local_scene(self.place / f"{threading.get_ident()}-local")
+            self._own.local = scene, scene.calm()
+        held: tuple[Scene, Calm] = self._own.local
+        return held
 
 
-def kill_instants(bench: Bench, count: int, *, durability: str, nested: int = 1) -> list[Callable[[Tally], None]]:
+def kill_instants(
+    scenes: Scenes, count: int, seed: int, *, durability: str = "full", nested: int = 1
+) -> Iterator[Trial]:
     """Kills at random instants; `nested` kills in a row, the later ones of resumes."""
 
-    def trial(number: int, tally: Tally) -> None:
-        scene, calm = bench.scene(100, 8)
-        chance = random.Random(f"{bench.seed} {durability} {nested} {number}")
+    def play(number: int) -> Told:
+        scene, calm = scenes.scene(100, 8)
+        chance = random.Random(f"{seed} {durability} {nested} {number}")
         scene.wipe()
         story = Story(scene, calm)
         for _ in range(nested):
@@ -103,25 +81,24 @@ def kill_instants(bench: Bench, count: int, *, durability: str, nested: int = 1)
             instant = scene.instant(chance, calm.seconds, scene.rows - len(scene.look().answers))
             story.act([*words, "--durability", durability], kill=instant)
         story.finish()
-        bench.add(tally, f"instant {number}", story)
+        return [(f"instant {number}", story)]
 
-    return [partial(trial, number) for number in range(count)]
+    return (Trial(f"instant {number}", partial(play, number)) for number in range(count))
 
 
-def strike_steps(bench: Bench, fault: str, every: int, start: str) -> list[Callable[[Tally], None]]:
+def strike_steps(scenes: Scenes, fault: str, every: int, start: str) -> Iterator[Iterator[Trial]]:
     """A fault at every step of a run, or of the resume of one that was killed halfway, or just before its output."""
 
-    def trial(family: Family, tally: Tally) -> None:
-        scene, calm = bench.scene(16, 4)
-        saved = None if start == "run" else killed(scene, start)
-        for number in numbers(every):
-            strike = Strike(FAULTS[fault], family, number)
-            story = struck(scene, calm, strike, saved)
-            if story is None:
-                return
-            bench.add(tally, str(strike), story)
+    def play(strike: Strike) -> Told:
+        scene, calm = scenes.scene(16, 4)
+        story = struck(scene, calm, strike, None if start == "run" else killed(scene, start))
+        return [] if story is None else [(str(strike), story)]
 
-    return [partial(trial, family) for family in (FAMILIES if start == "run" else (*SESSION, *ENDING))]
+    def line(family: Family) -> Iterator[Trial]:
+        strikes = (Strike(FAULTS[fault], family, number) for number in numbers(every))
+        return (Trial(str(strike), partial(play, strike)) for strike in strikes)
+
+    return (line(family) for family in (FAMILIES if start == "run" else (*SESSION, *ENDING)))
 
 
 def killed(scene: Scene, start: str) -> Path:
@@ -137,54 +114,50 @@ def killed(scene: Scene, start: str) -> Path:
     return saved
 
 
-def cut_power(bench: Bench, cuts: int, *, tapes: int) -> list[Callable[[Tally], None]]:
+def cut_power(scenes: Scenes, cuts: int, seed: int, *, tapes: int) -> Iterator[Trial]:
     """Recorded runs, and resumes of killed ones, cut at moments all over them, with all kinds of loss."""
 
-    def trial(number: int, tally: Tally) -> None:
-        scene, calm = bench.scene(60, 4, 0.02)
+    def play(number: int) -> Iterator[tuple[str, Outcome]]:
+        scene, calm = scenes.scene(60, 4, 0.02)
         scene.wipe()
         if number % 2:
             scene.play(scene.run_words(), kill=Instant(scene.rows, 0.0))
-        recording = Recording.of(scene, scene.next_words(), bench.place / f"tape-{number}")
+        recording = Recording.of(scene, scene.next_words(), scenes.place / f"tape-{number}")
         done = 0
-        for cut in recording.cuts(cuts, bench.seed + number):
+        for cut in recording.cuts(cuts, seed + number):
             recording.advance(done, cut)
             done = cut + 1
             for kind in Loss.KINDS:
-                story = survive(scene, calm, recording, cut, Loss(kind, cut))
-                bench.add(tally, f"tape {number} step {cut} losing {kind}", story)
+                yield f"tape {number} step {cut} losing {kind}", survive(scene, calm, recording, cut, Loss(kind, cut))
 
-    return [partial(trial, number) for number in range(tapes)]
+    return (Trial(f"tape {number}, {cuts} cuts", partial(play, number)) for number in range(tapes))
 
 
-def hurt_workers(bench: Bench, count: int) -> list[Callable[[Tally], None]]:
+def hurt_workers(scenes: Scenes, count: int, seed: int) -> Iterator[Trial]:
     """Engine `local` on the bundled model: kills of its worker in turn with kills of its driver."""
-    own = threading.local()
 
-    def trial(number: int, tally: Tally) -> None:
-        if not hasattr(own, "held"):
-            scene = local_scene(bench.place / f"{threading.get_ident()}-local")
-            own.held = scene, scene.calm()
-        chance = random.Random(f"{bench.seed} worker {number}")
-        story = driver_killed(*own.held, chance) if number % 2 else workers_killed(*own.held, chance, kills=2)
-        bench.add(tally, f"worker {number}", story)
+    def play(number: int) -> Told:
+        chance = random.Random(f"{seed} worker {number}")
+        held = scenes.local()
+        story = driver_killed(*held, chance) if number % 2 else workers_killed(*held, chance, kills=2)
+        return [(f"worker {number}", story)]
 
-    return [partial(trial, number) for number in range(count)]
+    return (Trial(f"worker {number}", partial(play, number)) for number in range(count))
 
 
-def campaign(bench: Bench, chosen: argparse.Namespace) -> None:
-    print(f"{'':28} trials  {'  '.join(KINDS)}  most sent again  time")
-    bench.play("kill", kill_instants(bench, chosen.instants, durability="full"))
-    bench.play("kill, durability process", kill_instants(bench, chosen.instants // 10, durability="process"))
-    bench.play("kill three times", kill_instants(bench, chosen.instants // 10, durability="full", nested=3))
+def play(campaign: Campaign, scenes: Scenes, chosen: argparse.Namespace) -> None:
+    seed, few = chosen.seed, chosen.instants // 10
+    campaign.play("kill", [kill_instants(scenes, chosen.instants, seed)])
+    campaign.play("kill, durability process", [kill_instants(scenes, few, seed, durability="process")])
+    campaign.play("kill three times", [kill_instants(scenes, few, seed, nested=3)])
     for fault in chosen.faults:
-        bench.play(f"{fault} at a step", strike_steps(bench, fault, chosen.every, "run"))
-        bench.play(f"{fault}, resume of a half", strike_steps(bench, fault, chosen.every, "half"))
-        bench.play(f"{fault}, resume of all", strike_steps(bench, fault, chosen.every, "all"))
+        campaign.play(f"{fault} at a step", strike_steps(scenes, fault, chosen.every, "run"))
+        campaign.play(f"{fault}, resume of a half", strike_steps(scenes, fault, chosen.every, "half"))
+        campaign.play(f"{fault}, resume of all", strike_steps(scenes, fault, chosen.every, "all"))
     if chosen.cuts:
-        bench.play("power loss", cut_power(bench, chosen.cuts, tapes=4))
+        campaign.play("power loss", [cut_power(scenes, chosen.cuts, seed, tapes=4)])
     if chosen.workers:
-        bench.play("kill of a worker, its driver", hurt_workers(bench, chosen.workers))
+        campaign.play("kill of a worker, its driver", [hurt_workers(scenes, chosen.workers, seed)])
 
 
 def main() -> int:
@@ -197,13 +170,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="crash-") as place:
-        bench = Bench(Path(place), chosen.jobs, chosen.seed)
-        campaign(bench, chosen)
-    trials = sum(tally.trials for tally in bench.tallies.values())
-    broken = sum(tally.faults.total() for tally in bench.tallies.values())
-    print(f"{trials} trials, {broken} broken promises: {'FAILED' if broken else 'all kept'}")
-    return 1 if broken else 0
+    kept = kept_file(f"crash-seed-{chosen.seed}", [HERE, HERE.with_name("trials.py"), *(TESTS / "crash").glob("*.py")])
+    with tempfile.TemporaryDirectory(prefix="crash-") as place, Campaign(kept, KINDS, chosen.jobs) as campaign:
+        play(campaign, Scenes(Path(place)), chosen)
+        return campaign.verdict()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ answered by a model of GPT-2's 124M shape with random weights in bf16, by three 
 
 Loading and warming up are left out for all. An engine that returns another number of tokens than asked is an error.
 Each measurement is written to a file of the cache folder when it is done, so a run that was interrupted goes on
-where it stopped; delete the file to measure again.
+where it stopped; delete the file to measure the same state of the source again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from kept import keep, kept_file, read_kept
 from tokenmill.engine.local.core import Core
 from tokenmill.engine.local.machine import has_fast_bf16, usable_cores
 from tokenmill.engine.local.weights import plain_name
@@ -186,7 +187,7 @@ def measure(
     engines: dict[str, Engine], requests: Requests, repeats: int, kept: Path, say: Console
 ) -> list[Measurement]:
     """Engines in turn, the first of each repeat another one; measurements found in `kept` aren't made again."""
-    done = {(one.engine, one.repeat): one for one in read_kept(kept)}
+    done = {(one.engine, one.repeat): one for one in (Measurement(**data) for data in read_kept(kept))}
     warm = set()
     order = list(engines)
     for repeat, place in itertools.product(range(repeats), range(len(order))):
@@ -205,19 +206,9 @@ def measure(
             load=os.getloadavg()[0],
         )
         done[name, repeat] = one
-        with kept.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(one)) + "\n")
+        keep(kept, dataclasses.asdict(one))
         say.print(f"repeat {repeat + 1} of {repeats}: {name}: {one.rate:.0f} tokens/s", highlight=False)
     return [one for (_, repeat), one in sorted(done.items()) if repeat < repeats]
-
-
-def read_kept(path: Path) -> list[Measurement]:
-    """Finished measurements; a last line cut off by an interruption is left out."""
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_text().rpartition("\n")
-    path.write_text(whole + "\n" if whole else "")
-    return [Measurement(**json.loads(line)) for line in whole.splitlines()]
 
 
 def judge(measurements: list[Measurement], excuse: str) -> list[Verdict]:
@@ -292,7 +283,7 @@ def main(repeats: int, threads: int, shape: str, cache: Path | None, as_json: bo
     count, longest = (30, 300) if shape == "124m" else (6, 40)
     requests = make_requests(SHAPES[shape]["vocab_size"], count, longest)
     versions = f"torch-{torch.__version__}-transformers-{transformers.__version__}"
-    kept = folder / f"local-engine-{shape}-{threads}-threads-{versions}.jsonl"
+    kept = kept_file(f"local-engine-{shape}-{threads}-threads-{versions}", [Path(__file__)], folder)
     measurements = measure(make_engines(shape, count, threads, folder), requests, repeats, kept, console)
     verdicts = judge(measurements, find_excuse(shape, threads))
     facts = describe_machine(threads) | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}

@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -42,15 +41,14 @@ from random import Random
 from statistics import median
 from typing import Any
 
-import platformdirs
-
-import tokenmill
+from kept import keep, kept_file, read_kept
 from tokenmill.schedule.curve import Curve
 from tokenmill.testing import Behaviour, FaultServer
 from tokenmill.testing import Curve as Bend
 
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 # What is swept is shared with the tests.
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+sys.path[0] = str(TESTS)
 
 from schedule.sweep import (  # type: ignore[import-not-found] # noqa: E402
     CURVES,
@@ -195,18 +193,12 @@ class Kept:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.runs: dict[tuple[Cell, int, int], Measured] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            whole, _, _ = path.read_text().rpartition("\n")  # a last line may have been cut off
-            path.write_text(whole + "\n" if whole else "")
-            for line in whole.splitlines():
-                data = json.loads(line)
-                self._know(Measured(**data | {"cell": Cell(**data["cell"])}))
+        for data in read_kept(path):
+            self._know(Measured(**data | {"cell": Cell(**data["cell"])}))
 
     def add(self, one: Measured) -> None:
         self._know(one)
-        with self._path.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(one)) + "\n")
+        keep(self._path, dataclasses.asdict(one))
 
     def _know(self, one: Measured) -> None:
         self.runs[one.cell, one.repeat, one.beside] = one
@@ -216,14 +208,6 @@ class Kept:
 
     def makespan(self, cell: Cell, beside: int, repeats: int) -> float:
         return median(one.makespan for one in self.of(cell, beside, repeats))
-
-
-def source_digest() -> str:
-    """Names the state of the source, so that runs of another one aren't taken for this one's."""
-    found = hashlib.sha256()
-    for path in (Path(__file__), *sorted(Path(tokenmill.__file__).parent.rglob("*.py"))):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:12]
 
 
 def sweep(wanted: Collection[Cell], repeats: int, beside: int, kept: Kept) -> None:
@@ -328,8 +312,7 @@ def main() -> None:
     curves = [name.strip() for name in given.curves.split(",")]
     if unknown := [name for name in curves if name not in CURVES]:
         raise SystemExit(f"--curves {unknown[0]!r}: no such server; known: {', '.join(CURVES)}")
-    folder = platformdirs.user_cache_path("tokenmill") / "benchmarks"
-    kept = Kept(given.kept or folder / f"sockets-{source_digest()}.jsonl")
+    kept = Kept(given.kept or kept_file("sockets", [Path(__file__), TESTS / "schedule" / "sweep.py"]))
     beside, repeats = given.at_once, given.repeats
     sweep({measured_as(cell, curves) for cell in cells(curves)}, repeats, beside, kept)
     quickest = min(curves, key=lambda name: float(bound(CURVES[name], sentences(), ANY)))
