@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tokenmill.bench.as_html import html
+from tokenmill.bench.as_json import report_of
 from tokenmill.bench.batching import CONTINUOUS, LOCKED, LOOP, ONE_BY_ONE, SUITE, BatchingOptions
 from tokenmill.bench.batching import STATIC as PADDED
 from tokenmill.bench.cell import Reading
@@ -104,6 +106,7 @@ def test_padded_and_continuous_batches_are_batches(results: Results) -> None:
     assert read[PADDED].audit == read[CONTINUOUS].audit == TRUE_BATCH
     assert read[PADDED].extra["wasted"] > 0.1
     assert "wasted" not in read[CONTINUOUS].extra
+    assert "share of the computed places that were padding" in html(report_of(results))
 
 
 def test_loading_is_kept_apart(results: Results) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tokenmill.bench.as_html import html
+from tokenmill.bench.as_json import report_of
 from tokenmill.bench.batching import CONTINUOUS, LOCKED, LOOP, ONE_BY_ONE, SUITE, BatchingOptions
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.folder import SweepFolder
@@ -68,6 +70,7 @@ def test_all_pipelines_make_the_same_data_set(results: Results) -> None:
     assert sum(stories.values()) == ROWS
     assert len(stories) == 2
     assert len({each.extra["rounds"] for each in read.values()}) == 1
+    assert "rounds of a recipe that an input row took" in html(report_of(results))
     assert results.findings[0].startswith("equal work: all 4 pipelines made the same data set every time")
     assert results.findings[1].startswith("each pipeline: ")
 

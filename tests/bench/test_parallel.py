@@ -17,6 +17,7 @@ import pytest
 from requirements import deepspeed_place, require
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.child import Order
+from tokenmill.bench.columns import DEFINITIONS, meaning_of
 from tokenmill.bench.folder import SweepFolder
 from tokenmill.bench.parallel import SUITE, ParallelOptions
 from tokenmill.bench.parallel_run import Gate, at_work, row_of
@@ -246,6 +247,9 @@ def test_power_and_gpus_are_those_of_the_texts_alone() -> None:
     assert (found["gpu_busy0"], found["gpu_busy1"]) == (50.0, 100.0)
     assert found["gpu_memory"] == 2000.0
     assert found["worker_memory"] == 70.0
+    assert [meaning_of(name) for name in found if name not in DEFINITIONS] == [
+        f"{DEFINITIONS[name]}: of device {device} alone" for name in ("gpu_busy", "gpu_memory") for device in (0, 1)
+    ]
 
 
 def test_what_no_counter_tells_has_a_reason() -> None:

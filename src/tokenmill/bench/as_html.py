@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tokenmill.bench.as_json import Report
 from tokenmill.bench.charts import charts
-from tokenmill.bench.columns import DEFINITIONS, columns_of, figures_of
+from tokenmill.bench.columns import columns_of, figures_of, meaning_of
 from tokenmill.bench.sentences import ends_of, of_cell, of_law, of_target, reasons_of, value_of
 from tokenmill.bench.sweep import Results
 from tokenmill.bench.table import Row
@@ -139,12 +139,10 @@ def _cell(row: Row, name: str, value: Measure | Interval) -> Cell:
 
 
 def shown_definitions(results: Results) -> dict[str, str]:
-    """Those of the figures that a table or a chart shows; what only a suite measures is called by its own name."""
-    names = dict.fromkeys(name for _, name in columns_of(results.plan.suite))
-    known = {name: DEFINITIONS[name] for name in names}
-    extras = dict.fromkeys(name for row in results.rows for name in row.extra if name not in DEFINITIONS)
-    found = known | dict.fromkeys(extras, "measured by this suite alone, the median of the repeats")
-    return found | {"speedup": DEFINITIONS["speedup"]}
+    """Those of the figures that a table or a chart shows."""
+    names = [name for _, name in columns_of(results.plan.suite)]
+    names += [name for row in results.rows for name in row.extra]
+    return {name: meaning_of(name) for name in dict.fromkeys([*names, "speedup"])}
 
 
 def about(results: Results) -> list[tuple[str, str]]:

@@ -23,9 +23,11 @@ DEFINITIONS = {
     "bound_ratio": "lower bound / makespan, the median of the repeats; see the certificate of a run",
     "success": "answered / asked, all repeats; with a recipe, input rows that met every target / input rows",
     "per_answer": "seconds / answered requests or input rows of a recipe, the median; how long one took is its latency",
+    "rounds": "rounds of a recipe that an input row took on average, the median of the repeats",
     "loading": "seconds in which the engine was loading and nothing ran, the median",
     "overlap": "sum of generation intervals / length of their union, the median",
     "width": "mean batch width of the engine's forward passes, the median",
+    "wasted": "share of the computed places that were padding or came after an answer's end, the median",
     "cpu": "processor seconds of the whole process tree that was waited for, the median",
     "memory": "largest sum of the processes' peaks, from the kernel's high-water marks",
     "more_memory": "memory beyond the baseline's / workers beyond the baseline's",
@@ -125,6 +127,14 @@ def figures_of(row: Row) -> dict[str, Measure | Interval]:
 def unit_of(name: str) -> str:
     """The unit of a figure; one of a single device is called as that of all, with the device's number at its end."""
     return UNITS.get(name) or UNITS.get(name.rstrip("0123456789"), "")
+
+
+def meaning_of(name: str) -> str:
+    """What a figure means; one of a single device what that of all does, of this one."""
+    if name in DEFINITIONS:
+        return DEFINITIONS[name]
+    whole = name.rstrip("0123456789")
+    return f"{DEFINITIONS[whole]}: of device {name.removeprefix(whole)} alone"
 
 
 def points_of(rows: Iterable[Row]) -> dict[str, Measure | Interval]:
