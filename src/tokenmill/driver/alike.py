@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 THRESHOLD = 0.85
 #: Most items that are compared.
 MOST = 1_000_000
+#: Signatures that are read at a time.
+CHUNK = 4096
 #: Letters of an item that are compared.
 LETTERS = 20_000
 #: Earlier items that one is compared with exactly, at most, and how alike their signatures must be for that: of pairs
@@ -98,19 +100,29 @@ class Alike:
 
         self._drawn.flush()
         self._texts.flush()
-        drawn = numpy.memmap(self._drawn, dtype=numpy.uint32, mode="r", shape=(len(self._group_of), NUMBERS))
         groups = numpy.frombuffer(self._group_of, dtype=numpy.uint32)
         is_near = numpy.zeros(len(groups), dtype=bool)
         tries = numpy.zeros(len(groups), dtype=numpy.uint8)
         for band in range(BANDS):
-            part = numpy.ascontiguousarray(drawn[:, band * BAND : (band + 1) * BAND])
-            for earlier, later in _pairs(numpy, part, groups):
+            for earlier, later in _pairs(numpy, self._part(numpy, band), groups):
                 if is_near[later] or tries[later] == TRIES or earlier == later:
                     continue
-                if (drawn[earlier] == drawn[later]).mean() >= LIKELY:
+                if (self._rows(numpy, earlier) == self._rows(numpy, later)).mean() >= LIKELY:
                     tries[later] += 1
                     is_near[later] = jaccard(self._runs(earlier), self._runs(later)) >= THRESHOLD
         return int(is_near.sum())
+
+    def _part(self, numpy: Any, band: int) -> np.ndarray:
+        """One band of all signatures; a map of the whole file would count as memory of this process."""
+        part: np.ndarray = numpy.empty((len(self._group_of), BAND), numpy.uint32)
+        for start in range(0, len(part), CHUNK):
+            part[start : start + CHUNK] = self._rows(numpy, start, CHUNK)[:, band * BAND : (band + 1) * BAND]
+        return part
+
+    def _rows(self, numpy: Any, first: int, count: int = 1) -> np.ndarray:
+        data = os.pread(self._drawn.fileno(), 4 * NUMBERS * count, 4 * NUMBERS * first)
+        rows: np.ndarray = numpy.frombuffer(data, numpy.uint32).reshape(-1, NUMBERS)
+        return rows
 
     def _runs(self, number: int) -> frozenset[str]:
         start, end = self._ends[number], self._ends[number + 1]
