@@ -69,11 +69,11 @@ def group_of(desk: Desk, chosen: Settings) -> Group:
 
 
 def test_what_is_known_to_be_slower_is_refused_with_the_figures(desk: Desk) -> None:
-    """One line with both rates, the interval and the day; nothing is prepared, whatever the strategy."""
+    """One line with both rates, the interval and the day; nothing is prepared, and a dry run says so too."""
     keep(desk.runs, [stored_of(group_of(desk, settings(desk)), ALONE, {})])
 
-    for strategy in ("pull", "static", "auto"):
-        words = ("--on", "processes:2", "--force", "--strategy", strategy)
+    for more in (("--strategy", "pull"), ("--strategy", "static"), ("--strategy", "auto"), ("--dry-run",)):
+        words = ("--on", "processes:2", "--force", *more)
         ended = desk.call("run", "ok.txt", "--model", "model", *words, "-o", "out.jsonl")
 
         assert ended.code == 2

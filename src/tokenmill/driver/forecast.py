@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from tokenmill.cluster import EngineFacts
+from tokenmill.driver.launching import refuse_slower
 from tokenmill.driver.meaning import read_paces
 from tokenmill.driver.options import Options, Settings
 from tokenmill.driver.prepare import RECORD, located, prepare
@@ -48,6 +49,7 @@ class Forecast(Struct, kw_only=True, omit_defaults=True):
 def forecast(options: Options, settings: Settings, runs: Path) -> Forecast:
     """Validates and counts everything as a run would, in a folder that is gone afterwards."""
     facts = [facts for _, facts in survey(options, settings).known]
+    refuse_slower(settings, facts[0].digest, runs)
     with tempfile.TemporaryDirectory(prefix="tokenmill-") as temporary:
         folder = prepare(options, settings, runs=Path(temporary), run_id="forecast")
         record = Record(folder / RECORD)
