@@ -1,6 +1,6 @@
 """Kills runs with a recipe at random instants and at every durable step, and counts broken promises.
 
-    python benchmarks/pipeline_kills.py                          100 instants and every step, an hour on two cores
+    python benchmarks/pipeline_kills.py                          100 instants and every step, 45 minutes on two cores
     python benchmarks/pipeline_kills.py --kills 10 --every 20    a quick one
 
 Needs Linux and, for the steps, `strace`. The recipe has samples, rounds and a judge, and the scripted engine notes what
