@@ -82,6 +82,8 @@ def test_an_empty_standard_input_is_refused(desk: Desk) -> None:
 
 
 CHOICES = {
+    "endless grace": (("--grace", "inf"), ("inf is no finite number", "leave the option out")),
+    "no price": (("--price-in", "nan"), ("nan is no finite number",)),
     "strategy": (("--strategy", "pul"), ("unknown strategy 'pul'", "did you mean 'pull'?")),
     "order": (("--order", "random"), ("unknown order 'random'", "file, longest-first")),
     "blocks": (("--blocks",), ("strategy 'pull' deals no blocks", "use strategy 'static'")),

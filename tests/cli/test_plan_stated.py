@@ -134,6 +134,8 @@ def test_a_fleet_of_devices(desk: Desk) -> None:
         (("--hosts", "5", "--pace", "5", "--lose", "2"), "in percent, such as 2%"),
         (("--hosts", "5", "--pace", "5", "--lose", "100%"), "from 0 % to below 100 %"),
         (("--hosts", "5", "--pace", "5", "--lose", "2%", "--back", "3"), "such as 10us or 60s"),
+        (("--hosts", "5", "--pace", "5", "--back", "3s"), "--back 3s means nothing without --lose"),
+        (("--hosts", "5", "--pace", "5", "--requests", "ok.txt", "--lose", "2%"), "that is none of 5 nodes"),
         (("--pace", "5"), "means nothing without --gpus or --hosts"),
         (("--rows", "5"), "means nothing without --hosts"),
         (("--tp", "5"), "--tp 5 means nothing without --gpus"),

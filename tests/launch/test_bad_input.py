@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 from cli.desk import Desk
 from cli.tiny_model import write_tiny_model
 from tokenmill.engine.local.machine import usable_cores
+from tokenmill.errors import UsageError
+from tokenmill.launch.invitation import FILE_VARIABLE
+from tokenmill.launch.slurm import commands
+from tokenmill.launch.slurm.commands import NEEDED
+from tokenmill.launch.surroundings import SEAT_VARIABLE, rank_environment
 
 MANY = 4 * usable_cores()
 REFUSED = {
@@ -18,6 +24,8 @@ REFUSED = {
     "no number": (("--on", "processes"), ("'' is no number of workers", "write KIND:WORKERS")),
     "word": (("--on", "processes:two"), ("'two' is no number of workers", "processes:2")),
     "zero": (("--on", "processes:0"), ("'0' is no number of workers",)),
+    "slip": (("--on", "processes:1000000000"), ("'1000000000' is no number of workers",)),
+    "ranks beyond all": (("--on", "processes:90000", "--tp", "2"), ("180,000 ranks are more than any", "start fewer")),
     "option": (("--on", "processes:1,speed=9"), ("processes has no option 'speed'", "leave it out")),
     "no pair": (("--on", "torchrun:1,restarts"), ("'restarts' is no option", "NAME=VALUE")),
     "restarts": (("--on", "torchrun:1,restarts=some"), ("restarts is 'some'", "whole number")),
@@ -77,6 +85,8 @@ def test_a_divider_that_isnt_installed(desk: Desk, llama: Path, kind: str) -> No
 
 
 LAUNCHED = {
+    "no dashes": (("processes", "run", "ok.txt", "--model", "model"), ("no such option '--model'", "-- before 'run'")),
+    "endless silence": (("processes", "--silence", "inf", "--", "run", "ok.txt"), ("inf is no finite number",)),
     "nothing": (("processes",), ("nothing can't be launched", "write -- and then run")),
     "another command": (("torchrun", "--", "status", "last"), ("'status' can't be launched",)),
     "twice": (
@@ -100,6 +110,57 @@ def test_what_cant_be_launched_in_the_long_form(desk: Desk, case: str) -> None:
     ended = desk.call("launch", *words)
 
     check(desk, ended.code, ended.err, parts)
+
+
+SCRIPTS = {
+    "input": (("--", "run", "none.txt", "--model", "model"), ("none.txt: no such file",)),
+    "model": (("--", "run", "ok.txt", "--model", "none"), ("model 'none'", "there is no such folder")),
+    "option": (("--", "run", "ok.txt", "--modle", "model"), ("'--modle'",)),
+    "nothing": (("--", "run"), ("'SOURCE'",)),
+    "silence": (("--silence", "nan", "--", "run", "ok.txt", "--model", "model"), ("nan is no finite number",)),
+    "two variables": (("--env", "A=1\nB=2", "--", "run", "ok.txt"), ("--env 'A=1\\nB=2'", "in one line")),
+    "no module": (("--module", "", "--", "run", "ok.txt"), ("--module '' can't be used",)),
+    "no variable": (("--env", "A", "--", "run", "ok.txt"), ("--env 'A' can't be used; write NAME=VALUE",)),
+}
+
+
+@pytest.mark.parametrize("case", SCRIPTS)
+def test_no_script_is_shown_of_a_run_that_cant_be(desk: Desk, case: str) -> None:
+    """`launch slurm --dry-run` checks the run's options and input, on any machine."""
+    words, parts = SCRIPTS[case]
+
+    ended = desk.call("launch", "slurm", "--dry-run", *words)
+
+    assert ended.out == ""
+    check(desk, ended.code, ended.err, parts)
+
+
+def test_a_controller_that_cant_be_reached_is_no_refusal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sbatch is installed and finds no cluster, the line says what else to do."""
+    for name in NEEDED:
+        command = desk.write(name, "#!/bin/sh\necho 'error: resolve_ctls_from_dns_srv: no host' >&2\nexit 1\n")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(desk.folder), prepend=os.pathsep)
+
+    with pytest.raises(UsageError, match=r"can't be reached from here.*nothing was submitted.*--on processes:N"):
+        commands.test_script("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("kind", ["processes", "torchrun"])
+def test_what_was_meant_for_another_rank_isnt_passed_on(desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A driver inside a job has a seat and a join file in its environment; its own ranks find it all the same."""
+    monkeypatch.setenv(SEAT_VARIABLE, "nobody")
+    monkeypatch.setenv(FILE_VARIABLE, str(desk.folder / "none"))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "7")
+    desk.environment |= {name: os.environ[name] for name in (SEAT_VARIABLE, FILE_VARIABLE)}
+
+    assert "TORCHELASTIC_RESTART_COUNT" not in rank_environment(1, {})
+    ended = desk.process(
+        "run", "ok.txt", "--model", "model", "--max-tokens", "2", "--on", f"{kind}:1", "-o", "out.jsonl"
+    )
+
+    assert ended.code in (0, 3), ended.err
+    assert len(desk.read("out.jsonl").splitlines()) == 3
 
 
 def check(desk: Desk, code: int, said: str, parts: tuple[str, ...]) -> None:

@@ -61,6 +61,13 @@ def test_it_is_kept_with_the_settings() -> None:
     assert msgspec.convert(as_data(settings), Settings) == settings
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_what_json_cant_keep_is_refused(number: float) -> None:
+    """A resume couldn't read such settings again, wherever they were given."""
+    with pytest.raises(UsageError, match=f"grace is {number}; give a finite number"):
+        as_data(Settings(nodes=("local:demo",), grace=number))
+
+
 @pytest.mark.parametrize(
     "on",
     [

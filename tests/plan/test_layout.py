@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tokenmill.engine.local.sharding import share_tensors
+from tokenmill.model.config import make_config
 from tokenmill.plan.gpus import Gpus, count_of, parse_gpus
 from tokenmill.plan.layout import MOST_SEQUENCES, Copy, layouts, make_layout, why_not, widths
-from tokenmill.plan.shape import FORMATS, find_shape
+from tokenmill.plan.shape import FORMATS, find_shape, make_shape
 from tokenmill.plan.step import Link, read_once, reading_rate, step
 
 GPT2, MIXTRAL, LLAMA = find_shape("gpt2"), find_shape("mixtral-8x7b"), find_shape("llama-3-8b")
@@ -27,6 +32,42 @@ def test_gpt2_is_halved_as_measured() -> None:
     layout = make_layout(GPT2, "fp32", parse_gpus("2x11GB"), 2, 1)
 
     assert layout.copies[0].stages[0].weights / 4 == pytest.approx(81.9e6, rel=0.001)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_ranks_hold_what_our_own_engine_gives_them(tied: bool) -> None:
+    """A head of its own is cut by words, one that is the embedding stays whole with it."""
+    values: dict[str, object] = {
+        **{"model_type": "llama", "hidden_size": 384, "num_hidden_layers": 4, "intermediate_size": 1024},
+        **{
+            "num_attention_heads": 12,
+            "num_key_value_heads": 4,
+            "vocab_size": 100_000,
+            "max_position_embeddings": 512,
+            "tie_word_embeddings": tied,
+        },
+    }
+    shape = make_shape(values, {}, "llama", "here")
+    config = make_config(values, {}, Path("here"))
+
+    for tp in (1, 2, 4):
+        (stage,) = make_layout(shape, "fp32", FAST, tp, 1).copies[0].stages
+        held = sum(prod(each) for each in share_tensors(config, tp).values())
+        assert stage.weights / 4 == held
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ("4x200MB", "4 copies of 500 MB are 2.0 GB of 800 MB, and a device has 200 MB"),
+        ("4x400MB", "4 copies of 500 MB are 2.0 of 1.6 GB, and a device has 400 MB"),
+    ],
+)
+def test_the_arithmetic_of_a_refusal_has_its_units(devices: str, said: str) -> None:
+    """The unit is left out only where it is that of the total."""
+    _, refused = layouts(GPT2, "fp32", parse_gpus(devices), 8, 1)
+
+    assert any(said in line for line in refused)
 
 
 def test_heads_must_divide() -> None:

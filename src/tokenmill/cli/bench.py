@@ -20,6 +20,7 @@ from tokenmill.cli.bench_files import OPTIONS, Wanted, file_options, wanted_of
 from tokenmill.cli.bench_options import convert, options_of
 from tokenmill.cli.bench_progress import watching
 from tokenmill.cli.bench_table import show, show_changes
+from tokenmill.cli.finite import FiniteRange
 from tokenmill.cli.options import AS_JSON
 from tokenmill.cli.screen import line_for, say, say_encoded, say_json, tell
 from tokenmill.errors import StorageError
@@ -162,9 +163,7 @@ def show_command(sweep: str, bench_dir: Path | None, as_json: bool, schema: bool
 @command.command()
 @click.argument("old")
 @click.argument("new")
-@click.option(
-    "--least", type=click.FloatRange(0), default=0.02, help="The least effect that counts, as a share. [0.02]"
-)
+@click.option("--least", type=FiniteRange(0), default=0.02, help="The least effect that counts, as a share. [0.02]")
 @BENCH_DIR
 @AS_JSON
 def compare(old: str, new: str, least: float, bench_dir: Path | None, as_json: bool) -> None:

@@ -61,4 +61,13 @@ def convert(struct: type[Struct], given: dict[str, Any]) -> Struct:
         said, _, field = str(error).partition(" - at `$.")
         name = field.rstrip("`")
         option = f"--{name.replace('_', '-')} {given.get(name)}" if name in given else "bench"
-        raise UsageError(f"{option}: {said[:1].lower()}{said[1:].replace('`', '')}") from error
+        raise UsageError(f"{option}: {said[:1].lower()}{said[1:].replace('`', '')}{_known(struct, name)}") from error
+
+
+def _known(struct: type[Struct], name: str) -> str:
+    """The values of an option that takes some words alone."""
+    for field in _fields(struct):
+        kind = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
+        if field.name == name and isinstance(kind, inspect.LiteralType):
+            return f"; known: {', '.join(map(str, kind.values))}"
+    return ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tokenmill.cli.finite import FiniteRange
 from tokenmill.cli.options import Decorator
 from tokenmill.errors import UsageError
 from tokenmill.launch.spec import SILENCE, On, checked
@@ -21,6 +22,8 @@ COMMANDS = {
 }
 #: Commands that start or go on with a run, and so can be launched.
 RUNS = ("run", "resume", "retry")
+#: Where a context keeps what was typed behind `launch`.
+WORDS = "tokenmill.launch.words"
 
 WORKERS = click.option("--workers", metavar="N", type=click.IntRange(1), default=1, help="Workers; default 1.")
 TP = click.option("--tp", metavar="N", type=click.IntRange(1), default=1, help="Ranks that share one model; default 1.")
@@ -34,7 +37,7 @@ MOST = click.option("--most", metavar="N", type=click.IntRange(1), help="Workers
 SILENT = click.option(
     "--silence",
     metavar="X",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     default=SILENCE,
     help="Seconds without a word after which a worker counts as lost; default 10.",
 )
@@ -67,6 +70,20 @@ class Kinds(click.Group):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         found: click.Command = getattr(importlib.import_module(module), name)
         return found
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = [*args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            words: list[str] = ctx.meta[WORDS]
+            behind = next((word for word in words if word in RUNS), None)
+            if behind is None or "--" in words:
+                raise
+            raise click.UsageError(f"{error.format_message()} Write -- before {behind!r}.", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Launchers"):

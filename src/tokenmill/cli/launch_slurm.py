@@ -11,17 +11,18 @@ import click
 
 from tokenmill.cli.launch import ADDRESS, PORT, SILENT, TP, TP_ENGINE, WORKERS, launched, taking
 from tokenmill.cli.options import Decorator
+from tokenmill.cli.run import check_run
 from tokenmill.cli.screen import line_for, say, tell
 from tokenmill.cli.slurm_job import settled
 from tokenmill.errors import UsageError
 from tokenmill.launch.slurm import commands
-from tokenmill.launch.slurm.allocation import BETWEEN, parse_allocation
+from tokenmill.launch.slurm.allocation import BETWEEN, CONTROL, parse_allocation
 from tokenmill.launch.slurm.element import is_finished
 from tokenmill.launch.slurm.job import Follower, Job, elements_of, live_job, name_of, noted_job
 from tokenmill.launch.slurm.place import logs
 from tokenmill.launch.slurm.script import write_script
 from tokenmill.launch.slurm.state import Element
-from tokenmill.launch.spec import On
+from tokenmill.launch.spec import On, checked
 from tokenmill.record.folder import find, runs_folder
 
 #: Options that stand in the script as they are, with what they mean.
@@ -98,21 +99,31 @@ def _on(chosen: dict[str, Any]) -> On:
     options: dict[str, str] = {name: value for name, value in given.items() if value is not None}
     for name in SEVERAL:
         if values := chosen.pop(name):
-            options[name] = BETWEEN.join(values)
+            options[name] = BETWEEN.join(_one_line(name, value) for value in values)
     options |= {"requeue": "yes"} if chosen.pop("requeue") else {"requeue": "no"}
     options |= {"shared": "yes"} if chosen.pop("shared") else {}
     return settled(On(kind="slurm", options=options, **chosen))
 
 
+def _one_line(name: str, value: str) -> str:
+    option, kind, _ = SEVERAL[name]
+    if not value.strip() or CONTROL.search(value):
+        raise UsageError(f"slurm: {option} {value!a} can't be used; write {kind} in one line")
+    return value
+
+
 def _show_script(on: On, arguments: tuple[str, ...]) -> None:
-    """On stdout, for the folder that the run would have."""
+    """On stdout, for the folder that the run would have, once the run's own options and input are checked."""
     name, *rest = arguments or ("run",)
     if name != "run":
         raise UsageError(f"launch slurm --dry-run shows what a run would submit; write -- run ARGS, not {name!r}")
     behind: click.Command = importlib.import_module("tokenmill.cli.run").command
-    given = behind.make_context("run", list(rest), resilient_parsing=True).params
-    folder = runs_folder(given.get("runs_dir")).absolute() / (given.get("run_id") or "RUN")
-    allocation = parse_allocation(on.options, on.ranks)
+    allocation = parse_allocation(checked(on).options, on.ranks)
+    context = behind.make_context("tokenmill launch slurm -- run", list(rest), obj=on)
+    with context.scope():
+        check_run(context.params)
+    runs = runs_folder(context.params["runs_dir"])
+    folder = runs.absolute() / (context.params["run_id"] or "RUN")
     say(write_script(folder, name_of(folder.name), allocation, on.tp).rstrip("\n"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from tokenmill.cli.finite import FiniteRange
 from tokenmill.cli.options import AS_JSON, NODES_FILE, RUNS_DIR
 from tokenmill.cli.screen import printable, say, say_json, tell
 from tokenmill.driver.node_file import change, load, nodes_path
@@ -144,7 +145,7 @@ def import_command(source: Path, nodes_file: str | None, as_json: bool) -> None:
 @click.option("--most-slots", metavar="N", type=click.IntRange(1, 256), default=MOST_SLOTS, show_default=True,
               help="Most requests sent at once to find the slots.")  # fmt: skip
 @click.option("--no-ramp", is_flag=True, help="Send no requests: leaves slots and tokens/s out.")
-@click.option("--timeout", metavar="X", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True,
+@click.option("--timeout", metavar="X", type=FiniteRange(0, min_open=True), default=120.0, show_default=True,
               help="Seconds for one node.")  # fmt: skip
 @click.option("--together", is_flag=True, help="Also measure nodes that may share a device, alone and together.")
 @RUNS_DIR
@@ -212,7 +213,7 @@ def check_command(
               help="Ports to look at where none is given.")  # fmt: skip
 @click.option("--most", metavar="N", type=click.IntRange(1), default=MOST, show_default=True,
               help="Most addresses to look at.")  # fmt: skip
-@click.option("--timeout", metavar="X", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+@click.option("--timeout", metavar="X", type=FiniteRange(0, min_open=True), default=1.0, show_default=True,
               help="Seconds to wait for a connection.")  # fmt: skip
 @click.option("--add", "to_add", is_flag=True, help="Add what was found to the inventory.")
 @NODES_FILE

@@ -12,6 +12,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
+from tokenmill.cli.finite import FiniteRange
 from tokenmill.cli.screen import tell
 from tokenmill.driver.acceptance import Acceptance
 from tokenmill.driver.node_file import nodes_path
@@ -147,9 +148,9 @@ ANSWER_OPTIONS = stacked(
     click.option(
         "--max-tokens", metavar="N", type=click.IntRange(1), help="Longest answer; default up to the model's context."
     ),
-    click.option("--temperature", metavar="X", type=click.FloatRange(0), help="0 (default) takes the likeliest token."),
+    click.option("--temperature", metavar="X", type=FiniteRange(0), help="0 (default) takes the likeliest token."),
     click.option(
-        "--top-p", metavar="X", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling; default 1 (off)."
+        "--top-p", metavar="X", type=FiniteRange(0, 1, min_open=True), help="Nucleus sampling; default 1 (off)."
     ),
     click.option("--top-k", metavar="N", type=click.IntRange(0), help="Sample among the N likeliest; default 0 (off)."),
     click.option("--seed", metavar="N", type=int, help="Makes sampling repeatable; default 0."),
@@ -205,7 +206,7 @@ SETTING_OPTIONS = stacked(
         help="full (default) survives power loss, process survives a kill.",
     ),
     click.option(
-        "--grace", metavar="X", type=click.FloatRange(0), help="Seconds for answers in flight after Ctrl-C; default 30."
+        "--grace", metavar="X", type=FiniteRange(0), help="Seconds for answers in flight after Ctrl-C; default 30."
     ),
     click.option(
         "--retries", metavar="N", type=click.IntRange(0), help="Further attempts after a failure that may pass."
@@ -215,23 +216,23 @@ SETTING_OPTIONS = stacked(
         default=None,
         help="Send the last stragglers to a second node too (default), for 2 % more tokens at most.",
     ),
-    click.option("--rpm", metavar="X", type=click.FloatRange(0, min_open=True), help="Requests a minute, per node."),
-    click.option("--tpm", metavar="X", type=click.FloatRange(0, min_open=True), help="Tokens a minute, per node."),
+    click.option("--rpm", metavar="X", type=FiniteRange(0, min_open=True), help="Requests a minute, per node."),
+    click.option("--tpm", metavar="X", type=FiniteRange(0, min_open=True), help="Tokens a minute, per node."),
     click.option(
         "--budget-tokens", metavar="N", type=click.IntRange(1), help="Stop, resumable, before more tokens are spent."
     ),
     click.option(
         "--budget-cost",
         metavar="X",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         help="Stop before more money is spent, at --price-in and --price-out.",
     ),
-    click.option("--price-in", metavar="X", type=click.FloatRange(0), help="Price of a million tokens read."),
-    click.option("--price-out", metavar="X", type=click.FloatRange(0), help="Price of a million tokens written."),
+    click.option("--price-in", metavar="X", type=FiniteRange(0), help="Price of a million tokens read."),
+    click.option("--price-out", metavar="X", type=FiniteRange(0), help="Price of a million tokens written."),
     click.option(
         "--health-interval",
         metavar="X",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         help="Seconds between probes of a node that is away; default 30.",
     ),
     click.option(

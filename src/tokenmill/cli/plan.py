@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokenmill.cli.finite import FiniteRange
 from tokenmill.cli.options import (
     AS_JSON,
     NODES_FILE,
@@ -40,7 +41,7 @@ RUN_OPTIONS = stacked(
     click.option("--strategy", metavar="NAME", help="As of the run; default auto with servers, else pull."),
     click.option("--order", metavar="NAME", help="file, longest-first or packed; default is the strategy's own."),
     click.option("--slots", metavar="N", type=click.IntRange(1), help="Most requests at the same time, per node."),
-    click.option("--rpm", metavar="X", type=click.FloatRange(0, min_open=True), help="Requests a minute, per node."),
+    click.option("--rpm", metavar="X", type=FiniteRange(0, min_open=True), help="Requests a minute, per node."),
 )
 GPU_OPTIONS = stacked(
     "Devices that are stated",
@@ -134,6 +135,8 @@ def _check_mixture(chosen: dict[str, Any]) -> None:
             _refuse_without("--gpus or --hosts", chosen, "pace")
     if chosen["hosts"] is None:
         _refuse_without("--hosts", chosen, "rows", "lose", "back")
+    elif chosen["lose"] is None:
+        _refuse_without("--lose", chosen, "back")
     elif chosen["nodes"] and chosen["pace"] is not None:
         raise UsageError("--node has a measured pace and --pace states one; simulate hosts with one of them")
 

@@ -68,6 +68,8 @@ def _play(kinds: Kinds, work: Work, settings: Settings, as_json: bool, chosen: d
     rows = _rows(work, chosen)
     losses, nodes = _losses(chosen), chosen["hosts"] * kinds.a_host
     check_crowd(nodes, rows, losses)
+    if losses.share and not losses.of(nodes):
+        raise UsageError(f"--lose {chosen['lose']}: that is none of {nodes} nodes; lose more of them, or leave it out")
     if rows > QUICK:
         tell(f"tokenmill: playing {rows:,} rows, which takes about {seconds(rows * SECONDS_A_ROW)} of processor time")
     crowd = play_crowd(settings, kinds.nodes, nodes, lengths, rows, losses, seed=0)

@@ -106,6 +106,19 @@ def command(
     carry_out(folder, settings, as_json=as_json, quiet=quiet, surveyed=True)
 
 
+def check_run(given: dict[str, Any]) -> None:
+    """Raises `UsageError` for parameters of `run` with which nothing could be prepared; keeps nothing.
+
+    Workers aren't looked at: they may be where this machine isn't.
+    """
+    from tokenmill.driver.forecast import forecast
+    from tokenmill.driver.options import Settings
+    from tokenmill.record.folder import runs_folder
+
+    settings = Settings(**some_node(given_settings(given), notice=False) | {"on": None})
+    forecast(_options(given["source"], given), settings, runs_folder(given["runs_dir"]))
+
+
 def _options(source: str, chosen: dict[str, Any]) -> Options:
     from tokenmill.driver.options import Options, absolute
     from tokenmill.workload import Spec

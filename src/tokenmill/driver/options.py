@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -215,9 +216,17 @@ def make_strategy(
 
 
 def as_data(value: Struct) -> dict[str, Any]:
-    """An options struct as plain JSON data."""
+    """An options struct as plain JSON data; raises `UsageError` for numbers that JSON doesn't have."""
+    _refuse_infinite(msgspec.to_builtins(value))
     data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
     return data
+
+
+def _refuse_infinite(data: Any, inside: str = "") -> None:
+    if isinstance(data, float) and not isfinite(data):
+        raise UsageError(f"{inside} is {data}; give a finite number, or leave it out")
+    for name, value in data.items() if isinstance(data, dict) else ():
+        _refuse_infinite(value, f"{inside}.{name}".lstrip("."))
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], inside: str = "") -> list[str]:

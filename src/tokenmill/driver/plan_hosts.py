@@ -35,6 +35,10 @@ class Losses(Struct, frozen=True, kw_only=True):
     back: float | None = None
     seed: int = 0
 
+    def of(self, nodes: int) -> int:
+        """How many of so many nodes are lost."""
+        return round(self.share * nodes)
+
 
 class Crowd(Struct, frozen=True, kw_only=True):
     """What came of it; times in seconds, `rate` in output tokens per second.
@@ -137,7 +141,7 @@ def _total(lengths: Sequence[int], rows: int) -> int:
 
 def _draw(losses: Losses, nodes: int, seconds: float) -> list[Outage]:
     random = Random(f"losses of {losses.seed}")
-    lost = random.sample(range(nodes), round(losses.share * nodes))
+    lost = random.sample(range(nodes), losses.of(nodes))
     moments = [random.uniform(0, seconds) for _ in lost]
     return [
         Outage(node=node, down=down, up=None if losses.back is None else down + losses.back)

@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-from tokenmill.engine.local.environment import worker_environment
 from tokenmill.engine.local.machine import physical_cores, usable_cores
 from tokenmill.errors import UsageError
 from tokenmill.footprint import OwnProcess
@@ -28,6 +27,7 @@ from tokenmill.launch.surroundings import (
     RANK_VARIABLE,
     SEAT_VARIABLE,
     TP_VARIABLE,
+    rank_environment,
 )
 
 RANK = (sys.executable, "-P", "-m", "tokenmill.launch.rank")  # -P: the working folder must hide no module
@@ -205,7 +205,7 @@ class Team:
         }
         if self._gpus:
             said["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus)
-        return worker_environment(os.environ, len(cores)) | said | self._invitation.environment()
+        return rank_environment(len(cores), said | self._invitation.environment())
 
 
 def check_share(on: On, work: Work) -> None:

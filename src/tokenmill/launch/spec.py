@@ -5,6 +5,7 @@ It is a part of a run's settings, so the manifest keeps it and `resume` launches
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 
@@ -21,6 +22,8 @@ KINDS = {
 }
 #: Seconds without a word from the other end after which it is called lost.
 SILENCE = 10.0
+#: Workers, and ranks of all of them together, beyond which a number is a slip of the hand.
+MOST = 100_000
 WAY = "write KIND:WORKERS, such as processes:2 or torchrun:4"
 _OPTION = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -70,7 +73,7 @@ def parse_on(text: str) -> On:
     if kind not in KINDS:
         raise UsageError(f"--on {text}: no launcher {kind!r}; known: {', '.join(KINDS)}; {WAY}")
     number, *pairs = rest.split(",")
-    if not (number.isascii() and number.isdigit()) or int(number) < 1:
+    if not (number.isascii() and number.isdigit() and len(number) < 10) or int(number) < 1:
         raise UsageError(f"--on {text}: {number!r} is no number of workers; {WAY}")
     return checked(On(kind=kind, workers=int(number), options=dict(_pair(text, pair) for pair in pairs)))
 
@@ -82,10 +85,12 @@ def checked(on: On) -> On:
     for name, number in (("workers", on.workers), ("tp", on.tp)):
         if number < 1:
             raise UsageError(f"--on {on}: {name} is {number}; give at least 1")
+    if (ranks := max(on.workers, on.seats) * on.tp) > MOST:
+        raise UsageError(f"--on {on}: {ranks:,} ranks are more than any launcher starts ({MOST:,}); start fewer")
     if on.most is not None and on.most < on.workers:
         raise UsageError(f"--on {on}: at most {on.most} workers are fewer than the {on.workers} it starts with")
-    if on.silence < 1:
-        raise UsageError(f"--on {on}: {on.silence:g} s of silence are too few to tell; give 1 or more")
+    if not 1 <= on.silence < math.inf:
+        raise UsageError(f"--on {on}: {on.silence:g} s of silence can't be told by; give 1 or more")
     return on
 
 

@@ -7,10 +7,10 @@ import re
 import socket
 from collections.abc import Mapping, MutableMapping
 
-from tokenmill.engine.local.environment import without_secrets
+from tokenmill.engine.local.environment import without_secrets, worker_environment
 from tokenmill.engine.local.machine import has_fast_bf16, physical_cores, usable_cores, usable_memory
 from tokenmill.launch.cores import CORES_VARIABLE, SHARE_VARIABLE, divide, pin, pin_as_told
-from tokenmill.launch.invitation import TOKEN_VARIABLE
+from tokenmill.launch.invitation import FILE_VARIABLE, JOIN_VARIABLE, TOKEN_VARIABLE
 from tokenmill.launch.member import Member
 
 #: The rank's number among all of a launcher, where RANK is that within its group alone.
@@ -22,8 +22,20 @@ BESIDE_VARIABLE = "TOKENMILL_BESIDE"
 #: The number of the parent, where the rank shall end with it, and at SIGTERM, as launchers on this machine want it.
 LEASH_VARIABLE = "TOKENMILL_LEASH"
 TP_VARIABLE = "TOKENMILL_TP"
+#: What tells a rank where to go and what it is, by us or by other launchers.
+_TOLD = (
+    *(JOIN_VARIABLE, TOKEN_VARIABLE, FILE_VARIABLE, RANK_VARIABLE, SEAT_VARIABLE, BESIDE_VARIABLE, LEASH_VARIABLE),
+    *(TP_VARIABLE, CORES_VARIABLE, SHARE_VARIABLE, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"),
+)
 #: Ports for ranks to meet at that are made of a SLURM job's number.
 _FIRST_PORT, _PORTS = 20000, 20000
+
+
+def rank_environment(threads: int, told: Mapping[str, str]) -> dict[str, str]:
+    """What a rank is started with: nothing that was meant for another one, as where the driver is in a job itself."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _TOLD}
+    return worker_environment(inherited, threads) | dict(told)
 
 
 def is_left(environment: Mapping[str, str]) -> bool:

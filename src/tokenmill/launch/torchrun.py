@@ -15,7 +15,6 @@ from contextlib import suppress
 
 import psutil
 
-from tokenmill.engine.local.environment import worker_environment
 from tokenmill.engine.local.machine import usable_cores
 from tokenmill.errors import TokenmillError, UsageError
 from tokenmill.footprint import OwnProcess
@@ -29,7 +28,7 @@ from tokenmill.launch.launcher import Standing, Work
 from tokenmill.launch.member import Member
 from tokenmill.launch.processes import check_share
 from tokenmill.launch.spec import On
-from tokenmill.launch.surroundings import LEASH_VARIABLE, TP_VARIABLE
+from tokenmill.launch.surroundings import LEASH_VARIABLE, TP_VARIABLE, rank_environment
 
 RANK = "tokenmill.launch.rank"
 AGENT = (sys.executable, "-P", "-m", "tokenmill.launch.leashed", "torch.distributed.run")
@@ -79,9 +78,7 @@ class Torchrun:
         self._gpus = visible_gpus() if self._work.device == "cuda" else []
         said = {LEASH_VARIABLE: str(os.getpid()), SHARE_VARIABLE: "1", TP_VARIABLE: str(self._on.tp)}
         threads = self._work.threads or max(1, usable_cores() // self._on.ranks)
-        self._environment = worker_environment(os.environ, threads) | said | invitation.environment()
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            self._environment.pop(name, None)
+        self._environment = rank_environment(threads, said | invitation.environment())
         self._begin()
 
     async def poll(self, present: Sequence[Member]) -> Standing:

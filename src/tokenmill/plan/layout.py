@@ -2,8 +2,8 @@
 
 A copy of the model takes `tp` devices side by side in each of `stages` places one after the other: every layer is cut
 into `tp` parts (tensor parallel), and the layers are dealt to the stages in order. Copies share nothing, so each
-answers requests of its own. As in our own tensor parallel engine, norms, embedding and head are whole on each device
-that needs them, so a device holds a little more than its even share.
+answers requests of its own. As in our own tensor parallel engine, norms and embedding are whole on each device that
+needs them, and so is a head that is the embedding itself (tied), so a device holds a little more than its even share.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ def _copy(shape: Shape, dtype: str, devices: Sequence[Gpus], tp: int, times: int
 def _stage(shape: Shape, dtype: str, device: Gpus, layers: int, tp: int, *, is_first: bool, is_last: bool) -> Stage:
     weight, element = FORMATS[dtype]
     layer = (shape.split + shape.experts * shape.expert) / tp + shape.whole
-    ends = shape.embedding if is_first else 0
+    ends = float(shape.embedding) if is_first else 0.0
     if is_last and not (shape.tied and is_first):  # tied, it is the embedding that stands there already
-        ends += shape.head
+        ends += shape.head / (1 if shape.tied else tp)  # a tied one is looked up by its words, and stays whole
     inner = 2 * shape.intermediate * shape.active + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     return Stage(
         device=device,
@@ -225,10 +225,15 @@ def _refusal(shape: Shape, dtype: str, groups: Sequence[Gpus], layout: Layout, t
             return f"the one device: no: {show_size(weights)} of weights, and it has {show_stated(total)}"
         return (
             f"dp {copies}, a copy of the model on each device: no: {copies} copies of {show_size(weights)} are "
-            f"{two_digits(copies * weights / 1e9)} of {show_stated(total)}, and a device has "
+            f"{_beside(copies * weights, total)} of {show_stated(total)}, and a device has "
             f"{show_stated(stage.device.memory)}"
         )
     return (
-        f"{layout.name}: no: {show_size(stage.weights)} of weights on each device (a part of each layer, embedding and "
-        f"head whole), which has {show_stated(stage.device.memory)}"
+        f"{layout.name}: no: {show_size(stage.weights)} of weights on each device (a part of each layer, and the "
+        f"embedding whole), which has {show_stated(stage.device.memory)}"
     )
+
+
+def _beside(size: float, total: int) -> str:
+    """A size, with its unit only where it isn't that of the total it is compared with."""
+    return two_digits(size / 1e9) if show_stated(total).endswith(" GB") else show_size(size)

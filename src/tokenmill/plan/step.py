@@ -64,7 +64,7 @@ def _on_device(
     read = stage.layers * ((shape.split + experts * shape.expert) / tp + shape.whole)
     passed = stage.layers * ((shape.split + shape.active * shape.expert) / tp + shape.whole)
     if is_last:
-        read, passed = read + shape.head, passed + shape.head
+        read, passed = read + shape.head / tp, passed + shape.head / tp
     reading = (read * weight + sequences * tokens * stage.kv_token) / stage.device.bandwidth
     computing = 2 * sequences * passed / stage.device.compute if stage.device.compute else 0.0
     return max(reading, computing)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenmill.errors import UsageError
-from tokenmill.launch.slurm.allocation import BETWEEN, OPTIONS, parse_allocation, seconds
+from tokenmill.launch.slurm.allocation import BETWEEN, OPTIONS, SHOWN, parse_allocation, seconds
 
 
 def test_everything_is_read() -> None:
@@ -76,7 +76,7 @@ def test_everything_is_read() -> None:
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     """The message has the option, the value, and what would be right."""
-    with pytest.raises(UsageError, match=f"--{name}") as caught:
+    with pytest.raises(UsageError, match=f"--{SHOWN.get(name, name)} ") as caught:
         parse_allocation({name: value}, tasks=4)
     assert "\n" not in str(caught.value)
 

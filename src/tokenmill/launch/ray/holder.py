@@ -15,8 +15,13 @@ import sys
 import threading
 import time
 
-from tokenmill.engine.local.environment import worker_environment
-from tokenmill.launch.surroundings import BESIDE_VARIABLE, LEASH_VARIABLE, RANK_VARIABLE, TP_VARIABLE
+from tokenmill.launch.surroundings import (
+    BESIDE_VARIABLE,
+    LEASH_VARIABLE,
+    RANK_VARIABLE,
+    TP_VARIABLE,
+    rank_environment,
+)
 
 #: Bytes of a rank's last output that are kept for the report of its end.
 TAIL = 4096
@@ -96,7 +101,7 @@ def _environment(
     given: dict[str, str], index: int, generation: int, local: int, tp: int, beside: int, port: int
 ) -> dict[str, str]:
     """What a rank of this host is started with; GPUs are those that Ray gave this actor."""
-    own = worker_environment(os.environ, 1)  # once a rank knows its model it sets the number of threads itself
+    own = rank_environment(1, {})  # once a rank knows its model it sets the number of threads itself
     own = {name: value for name, value in own.items() if name not in NOT_FOR_RANKS} | given
     own |= {
         LEASH_VARIABLE: str(os.getpid()),

@@ -87,6 +87,8 @@ _SEVERAL = {
     "extra": (_EXTRA, "an option of sbatch, such as --constraint=a100"),
     "setup": (None, "a line of shell"),
 }
+#: What those are called on the command line whose name says that there may be several.
+SHOWN = {"modules": "module", "environment": "env"}
 OPTIONS = (*_PLAIN, *_SEVERAL, "nodes", "array", "container", "python", "requeue", "shared", "interrupt")
 
 
@@ -137,6 +139,7 @@ def seconds(time: str | None) -> int | None:
 
 
 def _fits(name: str, value: str, pattern: re.Pattern[str] | None, example: str) -> None:
+    name = SHOWN.get(name, name)
     if not value.strip() or CONTROL.search(value) or (pattern is not None and not pattern.fullmatch(value)):
         raise UsageError(f"slurm: --{name} {value!a} can't be used; write {example}")
 

@@ -21,6 +21,10 @@ from tokenmill.launch.slurm.state import (
 NEEDED = ("sbatch", "squeue", "scontrol", "scancel")
 #: Seconds after which a command that doesn't answer is given up; a busy controller takes some.
 PATIENCE = 60.0
+#: What sbatch says where it doesn't find the controller, or gets no word from it.
+_UNREACHABLE = re.compile(
+    "resolve_ctls_from_dns_srv|establish a configuration source|contact slurm controller|Connection refused|timed out"
+)
 
 
 class SlurmSilent(TokenmillError):
@@ -41,7 +45,7 @@ def test_script(text: str) -> str:
     """What the controller says of a script that it doesn't run; raises `UsageError` with its reason to refuse it."""
     code, _, said = _call("sbatch", "--test-only", given=text)
     if code:
-        raise UsageError(f"SLURM refuses the job: {_reason(said)}; nothing was submitted")
+        raise _refused(said)
     return _reason(said)
 
 
@@ -50,8 +54,18 @@ def submit(script: Path) -> str:
     code, out, said = _call("sbatch", "--parsable", str(script))
     number = out.strip().partition(";")[0]
     if code or not re.fullmatch(r"\d+", number):
-        raise UsageError(f"SLURM refuses the job: {_reason(said or out)}; nothing was submitted")
+        raise _refused(said or out)
     return number
+
+
+def _refused(said: str) -> UsageError:
+    reason = _reason(said)
+    if _UNREACHABLE.search(said):
+        return UsageError(
+            f"SLURM's controller can't be reached from here ({reason}); nothing was submitted; try a host where sinfo "
+            "answers, or use --on processes:N to stay on this machine"
+        )
+    return UsageError(f"SLURM refuses the job: {reason}; nothing was submitted")
 
 
 def look(number: str, name: str = "") -> list[Element]:
