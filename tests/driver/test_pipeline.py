@@ -179,14 +179,14 @@ def test_a_row_whose_function_raises_fails_with_its_name(tmp_path: Path) -> None
     stage = Stage(
         name="say",
         prompt="{{ text }}",
-        rounds=1,
+        rounds=3,
         checks=(Check(use="function", name="picky", options={"function": "driver.judging_functions:picky"}),),
     )
     answers = run(tmp_path, [{"text": "fine"}, {"text": "boom"}], pipeline=Recipe(name="r", stages=(stage,)))
     (missed,) = read(output(answers).with_name("data.missed.jsonl"))
 
-    assert missed["id"] == "row-2"
-    assert any("picky" in reason and "no such word" in reason for reason in missed["reasons"])
+    assert (missed["id"], missed["outcome"], missed["rounds"]) == ("row-2", "failed", 1)
+    assert missed["reasons"] == ["validator 'picky' raised ZeroDivisionError: no such word"]
 
 
 def test_samples_of_a_round_are_asked_at_once(tmp_path: Path) -> None:
@@ -236,6 +236,12 @@ def test_a_variable_that_no_row_has_is_refused_before_anything_is_sent(tmp_path:
         run(tmp_path, [{"text": "a"}], pipeline=Recipe(name="r", stages=(stage,)))
 
 
+def test_a_row_without_text_is_refused_with_its_line(tmp_path: Path) -> None:
+    """What is null makes no prompt: a model would be asked about the word None."""
+    with pytest.raises(InputFaults, match="row 2: template: a value that it writes is null; fill it in"):
+        run(tmp_path, [{"text": "fine"}, {"text": None}], pipeline=stages())
+
+
 def test_a_row_without_a_variable_is_refused_with_its_line(tmp_path: Path) -> None:
     """The first prompt is written for every row before anything is sent."""
     with pytest.raises(InputFaults, match="row 2: template: 'text' is undefined"):
@@ -255,7 +261,7 @@ def test_a_later_prompt_that_can_not_be_written_fails_its_row(tmp_path: Path) ->
     answers = run(tmp_path, rows, pipeline=Recipe(name="r", stages=(stage,)))
     (missed,) = read(output(answers).with_name("data.missed.jsonl"))
 
-    assert (missed["id"], missed["outcome"]) == ("row-2", "failed")
+    assert (missed["id"], missed["outcome"], missed["rounds"]) == ("row-2", "failed", 2)
     assert missed["reasons"][0].startswith("stage 'say': template: 'hint' is undefined")
 
 

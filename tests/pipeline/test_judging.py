@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -31,6 +32,18 @@ def fussy(item: Item) -> object:
     return True
 
 
+#: What `raising` raises.
+RAISED: list[BaseException] = []
+
+
+def raising(item: Item) -> object:
+    raise RAISED[0]
+
+
+def halving(item: Item) -> object:
+    return False, "bad \ud800"
+
+
 def vectors(texts: Sequence[str]) -> object:
     if any("boom" in text for text in texts):
         raise ZeroDivisionError("no vector")
@@ -47,14 +60,32 @@ def test_a_validator_that_raises_fails_its_rounds_by_its_name() -> None:
     assert [score.validator for _, score in first[0].scores] == ["length", "near"]
 
 
-def test_a_function_that_raises_fails_its_item_by_its_name() -> None:
-    """A user's function costs the item over which it raised, and the reason names it."""
+def test_a_function_that_raises_fails_its_round_by_its_name() -> None:
+    """A user's function is no other validator: asking again wouldn't mend it, so no more is asked."""
     check = Check(use="function", name="fussy", options={"function": f"{__name__}:fussy"})
     fine, bad = Judge(recipe(check)).judge(rounds("fine words", "go boom"))
 
     assert fine[0].heard.items[0].passed
-    assert "fussy" in bad[0].heard.items[0].reasons[0]
-    assert "no such word" in bad[0].heard.items[0].reasons[0]
+    assert bad[0].heard.broken.startswith("validator 'fussy' raised ")
+    assert "no such word" in bad[0].heard.broken
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, SystemExit])
+def test_whatever_a_function_raises_fails_its_round(error: type[BaseException]) -> None:
+    """Also what no `except Exception` catches: a run must neither wait for ever nor end over it."""
+    RAISED[:] = [error("\ud800")]
+    check = Check(use="function", options={"function": f"{__name__}:raising"})
+    ((judged,),) = Judge(recipe(check)).judge(rounds("fine words"))
+
+    assert judged.heard.broken == f"validator 'function' raised {error.__name__}: \\ud800"
+
+
+def test_a_reason_is_text_that_files_can_hold() -> None:
+    """Half a character in the reason of a function is replaced."""
+    check = Check(use="function", options={"function": f"{__name__}:halving"})
+    ((judged,),) = Judge(recipe(check)).judge(rounds("fine words"))
+
+    assert judged.heard.items[0].reasons == ("Bad \ufffd.",)
 
 
 def test_a_model_that_is_gone_is_not_the_rows_fault() -> None:

@@ -163,7 +163,15 @@ def test_a_verdict_is_one_number_and_a_reason(answer: str, value: float, why: st
 
 
 @pytest.mark.parametrize(
-    "answer", ["It is good.", "Score: 7. On reflection, score: 3.", "Score: 70", '{"score": true}', "3 of 4 are fine"]
+    "answer",
+    [
+        "It is good.",
+        "Score: 7. On reflection, score: 3.",
+        "Score: 70",
+        '{"score": true}',
+        "3 of 4 are fine",
+        '{"score": 1' + "0" * 400 + "}",
+    ],
 )
 def test_no_verdict_is_guessed(answer: str) -> None:
     """No number, two different ones, or one out of range is no verdict."""
@@ -171,6 +179,15 @@ def test_no_verdict_is_guessed(answer: str) -> None:
 
     assert parsed.pieces == ()
     assert "score" in parsed.reason
+
+
+def test_half_a_character_of_json_is_replaced() -> None:
+    """An escape may write what no file can hold, in a text, a name or any entry."""
+    (piece,) = parse(
+        Parser(kind="json"), '{"text": "a \\ud800 c", "\\udc00": ["\\ud83d\\ude00", "\\ud83d"]}', "say"
+    ).pieces
+
+    assert (piece.text, piece.data) == ("a \ufffd c", {"\ufffd": ["\U0001f600", "\ufffd"]})
 
 
 PARSERS = st.sampled_from([SECTIONS, JSON, Parser(), Parser(kind="lines"), Parser(kind="verdict")])

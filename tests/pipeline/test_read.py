@@ -71,6 +71,10 @@ def test_toml_and_python_say_the_same() -> None:
         ('[stage.parse]\nkind = "xml"', "stage 'say', parse: kind: \"xml\" is not known; known: json"),
         ('[stage.parse]\nkind = "sections"', "stage 'say', parse, labels: sections need labels"),
         ('[stage.parse]\nkind = "json"\nschema = { type = "objekt" }', "schema isn't a JSON schema: 'objekt'"),
+        ('[stage.parse]\nkind = "verdict"\nhigh = inf', "stage, 1, parse, high: inf is no finite number; give one"),
+        (f"refine = '{{{{ 1{'0' * 5000} }}}}'", "stage 'say', refine: template, line 1:"),
+        (f"refine = '{'{% if a %}' * 200 + '{% endif %}' * 200}'", "stage 'say', refine: template, line"),
+        (f"refine = '{{{{ {'1+' * 20_000}1 }}}}'", "stage 'say', refine: template, line 1:"),
         ("check = 3", "stage 'say', check: is no list; write each under [[stage.check]], in two brackets"),
         ("check = [3]", "stage 'say', check 1: must be a table, not 3"),
         ('[stage.check]\nuse = "length"', "stage 'say', check: is no list; write each under [[stage.check]]"),
@@ -160,6 +164,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
         (b"name = 'x'\n[stage]\nname = 'say'\n", "write each under [[stage]], in two brackets"),
         (b"name = 'na\xefve'\n", "byte 11 (0xef) is not UTF-8; save it as UTF-8"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deep; make it flatter"),
+        (b"rounds = " + b"9" * 5000, "not TOML that can be read: Exceeds the limit"),
         (b"#" * (1 << 20) + b"\n", "has more than 1,048,576 bytes, so it is none"),
     ],
 )

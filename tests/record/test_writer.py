@@ -36,6 +36,26 @@ def test_written_means_that_another_process_would_see_it(tmp_path: Path) -> None
     writer.close()
 
 
+def test_a_value_that_cant_be_stored_ends_the_writer(tmp_path: Path) -> None:
+    """A thread that died unseen would leave its run waiting for ever."""
+    record = Record.create(tmp_path / "record.db")
+    record.fill([request(0, "a")])
+    errors: queue.Queue[StorageError] = queue.Queue()
+    writer = Writer(
+        tmp_path / "record.db",
+        durability="full",
+        on_written=lambda _: None,
+        on_committed=lambda _: None,
+        on_error=errors.put,
+    )
+    writer.dispatched(0, 0, 1, 0, 0, 0.5)
+    writer.finished(0, 0, 1.0, answer("half of \ud800"))
+
+    assert "surrogates not allowed" in str(errors.get(timeout=10))
+    with pytest.raises(StorageError, match="what was committed is kept"):
+        writer.close()
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(["answer", "fail", "lose"]), min_size=1, max_size=40), st.booleans())
 def test_every_row_has_one_final_word_or_none(

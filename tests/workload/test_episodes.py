@@ -28,7 +28,7 @@ EPISODES = [
     },
     {"episode_id": 7, "dialogs": [{"answer": "Land on the roof.", "dialog": "mine"}]},
 ]
-TEMPLATE = "{{ question | default('-') }} {{ answer }}"
+TEMPLATE = "{{ question | default('-', true) }} {{ answer }}"
 
 
 def fields_of(entries: list[Entry], found: Input, **options: Any) -> list[dict[str, Any]]:

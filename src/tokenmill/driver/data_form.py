@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol
 
 from tokenmill.errors import UsageError
 from tokenmill.pipeline.recipe import Recipe
+from tokenmill.validate.pattern import whole
 
 FORMS = ("jsonl", "parquet", "json")
 _SUFFIXES = {"ndjson": "jsonl", "pq": "parquet"}
@@ -174,15 +175,6 @@ def _scores(recipe: Recipe) -> list[str]:
     for stage in recipe.stages:
         names |= dict.fromkeys([stage.name] if stage.judges else [check.called for check in stage.checks])
     return list(names)
-
-
-def whole(text: str) -> str:
-    """Text without halves of characters, which JSON escapes and UTF-8 has no place for."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def encoded(line: Mapping[str, Any]) -> bytes:

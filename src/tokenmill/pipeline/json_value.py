@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from tokenmill.validate import Item, Validator, validator
+from tokenmill.validate.pattern import whole
 
 #: The kind of validator that knows JSON schemas.
 SCHEMA = "json_schema"
@@ -53,9 +54,18 @@ def _scan(text: str) -> list[Any]:
             position = start.end()
             continue
         if value and _depth(value) <= MAX_DEPTH:
-            found.append(value)
+            found.append(_whole(value))
     objects = [value for value in found if isinstance(value, dict)]
     return objects or found  # a list beside an object is mostly a remark such as [1]
+
+
+def _whole(value: Any) -> Any:
+    """Without halves of characters, which escapes can write and no file can hold."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, dict):
+        return {whole(name): _whole(each) for name, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def misfit(value: Any, schema: dict[str, Any] | None) -> str:

@@ -13,9 +13,12 @@ _METHODS = frozenset({"items", "keys", "values", "get"})
 def mentioned(text: str, variable: str) -> set[str]:
     """The parts of `variable` that a template names; none if the template gives that name to something of its own."""
     try:
-        tree = Environment().parse(text)
-    except (TemplateError, RecursionError):  # said of the template itself
+        return _mentioned(Environment().parse(text), variable)
+    except (TemplateError, RecursionError, ValueError):  # said of the template itself
         return set()
+
+
+def _mentioned(tree: nodes.Template, variable: str) -> set[str]:
     if any(name.name == variable and name.ctx == "store" for name in tree.find_all(nodes.Name)):
         return set()
     by_name = {node.attr for node in tree.find_all(nodes.Getattr) if _is(node.node, variable)}

@@ -5,6 +5,7 @@ An item passes if every score passed. Validators that build on others come after
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from tokenmill.errors import InputFaults, TokenmillError
 from tokenmill.pipeline.recipe import Check, Stage
 from tokenmill.validate import Embed, Item, Score, Validator, validator
+from tokenmill.validate.quote import shown
 
 
 class ValidatorRaised(Exception):
@@ -21,8 +23,8 @@ class ValidatorRaised(Exception):
 
     MOST_TOLD = 200
 
-    def __init__(self, name: str, error: Exception) -> None:
-        said = str(error)[: self.MOST_TOLD]
+    def __init__(self, name: str, error: BaseException) -> None:
+        said = shown(str(error), self.MOST_TOLD)
         super().__init__(f"validator {name!r} raised {type(error).__name__}{': ' if said else ''}{said}")
 
 
@@ -101,7 +103,7 @@ def _asked(one: Validator, items: Sequence[Item]) -> list[Score]:
             raise ValueError(f"it gave {len(scores)} scores for {len(items)} items")
     except TokenmillError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit, CancelledError) as error:  # code of users may raise anything
         raise ValidatorRaised(one.name, error) from error
     return scores
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from msgspec import Struct
@@ -277,13 +278,21 @@ def _verdict(parser: Parser, text: str, role: str) -> Parsed:
     return Parsed((Piece(role=role, text=" ".join(reason.split())[:1000], value=numbers[0]),))
 
 
+def _float(number: float) -> float:
+    """Whole numbers of JSON may be larger than any float."""
+    try:
+        return float(number)
+    except OverflowError:
+        return inf if number > 0 else -inf
+
+
 def _of_json(text: str) -> tuple[list[float], str]:
     numbers, reason = [], ""
     for value in find_values(text):
         if isinstance(value, dict):
             low = {str(name).casefold(): each for name, each in value.items()}
             numbers += [
-                float(low[name])
+                _float(low[name])
                 for name in ("score", "rating", "grade")
                 if isinstance(low.get(name), int | float) and not isinstance(low.get(name), bool)
             ]

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,6 +102,8 @@ def read(text: str, source: str, *, embedding: str | None = None) -> Recipe:
         raise InputFaults(source, [f"not TOML: {error}; correct it there"]) from error
     except RecursionError as error:
         raise InputFaults(source, ["not TOML that can be read: it is nested too deep; make it flatter"]) from error
+    except ValueError as error:  # a number with thousands of digits
+        raise InputFaults(source, [f"not TOML that can be read: {error}"]) from error
     if not data:
         raise InputFaults(source, ["is empty; write a name and a [[stage]], see docs/pipelines.md"])
     return _examined(data, source, embedding)
@@ -115,12 +118,23 @@ def check(found: Recipe) -> Recipe:
     return _examined(data, f"recipe {found.name}")
 
 
+def _endless(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Infinities and what is no number, with their places; no record of a run could give them back."""
+    if isinstance(value, float) and not isfinite(value):
+        yield place, value
+    named = value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list | tuple) else ()
+    for name, each in named:
+        yield from _endless(each, f"{place}, {name}" if place else str(name))
+
+
 def _examined(data: dict[str, Any], source: str, embedding: str | None = None) -> Recipe:
     faults: list[str] = []
+    endless = list(_endless(data))
     found = _recipe(data, faults)
     if found is not None:
         found = msgspec.structs.replace(found, embedding=found.embedding if embedding is None else embedding)
         faults += examine(found)
+    faults = faults or [f"{place}: {number} is no finite number; give one" for place, number in endless]
     if faults or found is None:
         raise InputFaults(source, faults)
     return found

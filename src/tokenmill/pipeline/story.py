@@ -114,7 +114,7 @@ def tell(recipe: Recipe, heard: Mapping[str, Heard]) -> Told:
         asks=() if told.broken else tuple(told.asks),
         items=tuple(told.items),
         outcome=outcome,
-        rounds=told.rounds,
+        rounds=max(split(key)[2] for key in heard) if told.broken else told.rounds,
         reasons=tuple(dict.fromkeys(why)),
     )
 

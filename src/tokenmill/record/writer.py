@@ -151,14 +151,17 @@ class Writer:
             raise self._failed
 
     def _guarded(self, body: Callable[[sqlite3.Connection], None]) -> None:
-        """Runs one thread; an error of the disk or of SQLite ends both. A failed sync is never tried again."""
+        """Runs one thread; any error ends both, as a run would wait for ever for a thread that is gone.
+
+        A failed sync is never tried again.
+        """
         try:
             connection = connect(self._path)
             try:
                 body(connection)
             finally:
                 connection.close()
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - of the disk, of SQLite, or of a value that can't be stored
             failed = StorageError(f"{self._path}: can't write the record ({error}); what was committed is kept")
             failed.__cause__ = error
             self._failed = failed

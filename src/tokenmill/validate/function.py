@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenmill.validate.kind import Kind, Options
+from tokenmill.validate.pattern import whole
 from tokenmill.validate.quote import shown
 from tokenmill.validate.score import Item, Score
 
@@ -56,7 +57,7 @@ class FunctionOptions(Options, frozen=True, kw_only=True):
 
 
 class Function:
-    """Passes as the function says; an item on which it raises fails, with the function's name and the exception's."""
+    """Passes as the function says; an error of its own goes through, as the text isn't to blame for it."""
 
     needs = ()
 
@@ -69,16 +70,11 @@ class Function:
         return [self._one(item) for item in items]
 
     def _one(self, item: Item) -> Score:
-        try:
-            said = self._function(item)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code, and one item must not end a run
-            detail = shown(f"{type(error).__name__}: {error}", _SAID)
-            return self._failed(f"The validator {self.name} ({self._options.function}) raised {detail}.")
+        said = self._function(item)
         value, reason = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
         if not isinstance(reason, str) or not isinstance(value, bool | int | float) or not math.isfinite(value):
-            kind = shown(repr(said), _SAID)
-            return self._failed(f"The validator {self.name} ({self._options.function}) returned {kind}, no score.")
-        return self._judged(value, reason)
+            raise TypeError(f"{self._options.function} returned {shown(repr(said), _SAID)}, which is no score")
+        return self._judged(value, whole(reason))
 
     def _judged(self, value: float, reason: str) -> Score:
         least = self._options.at_least
@@ -86,9 +82,6 @@ class Function:
         if not passed and not reason:
             reason = f"The text doesn't pass {self.name}" + ("." if least is None else f": {value:g}, under {least:g}.")
         return Score(validator=self.name, value=float(value), passed=passed, reason=reason)
-
-    def _failed(self, reason: str) -> Score:
-        return Score(validator=self.name, value=None, passed=False, reason=reason)
 
 
 def _said(error: BaseException) -> str:

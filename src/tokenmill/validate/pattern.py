@@ -39,16 +39,20 @@ class Pattern:
 
     def found_in(self, text: str) -> bool:
         """Whether the pattern is found anywhere in the text."""
-        return self._compiled.search(_encoded(text)) is not None
+        return self._compiled.search(whole(text)) is not None
 
     def spans(self, text: str) -> bool:
         """Whether the pattern takes the text from its first to its last character."""
-        return self._compiled.fullmatch(_encoded(text)) is not None
+        return self._compiled.fullmatch(whole(text)) is not None
 
 
-def _encoded(text: str) -> str:
+def whole(text: str) -> str:
     """The text as UTF-8 can hold it: a lone surrogate, which is no character, becomes U+FFFD."""
-    return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _engine() -> Any:

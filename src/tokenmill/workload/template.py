@@ -60,7 +60,7 @@ class PromptTemplate:
             for loop in list(tree.find_all(nodes.For)):
                 loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
             code = self._environment.compile(tree)
-        except (TemplateError, RecursionError, UnicodeError) as error:
+        except (TemplateError, RecursionError, ValueError, SyntaxError) as error:
             line = getattr(error, "lineno", 1)
             text = getattr(error, "message", None) or str(error)
             raise UsageError(f"template, line {line}: {text}; see the Jinja2 template language") from error
@@ -87,7 +87,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
+        super().__init__(
+            undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False, finalize=_refuse_null
+        )
         self.steps = _Steps()
         known: dict[str, Callable[..., Any]] = {name: self.filters[name] for name in _FILTERS.split()}
         self.filters = {**known, "_counted": self._counted, "replace": _replace, "join": _join}
@@ -119,6 +121,13 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str):
             _check_method(function.__name__, owner, args)
         return super().call(context, function, *args, **kwargs)
+
+
+def _refuse_null(value: object) -> object:
+    """A model would be asked about the word None."""
+    if value is None:
+        raise SecurityError("a value that it writes is null; fill it in, or write {{ name | default('-', true) }}")
+    return value
 
 
 def _check(tree: nodes.Template) -> None:
