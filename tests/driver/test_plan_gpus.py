@@ -82,9 +82,10 @@ def test_layouts_are_ordered_by_their_time() -> None:
 
 
 def test_a_small_model_is_copied() -> None:
-    """GPT-2 fits every device, copies share nothing, and so they are quickest where work is plenty and links are slow."""
+    """GPT-2 fits every device, and copies share nothing, so they are quickest where there is work and links are slow."""
     groups, link = parse_gpus("4x24GB"), Link(rate=1e9, latency=1e-4)
-    plan = plan_gpus(with_pace(Asked(shape=GPT2, dtype="fp32", groups=groups, link=link, pace=200.0)), WORK, Settings())
+    asked = with_pace(Asked(shape=GPT2, dtype="fp32", groups=groups, link=link, pace=200.0))
+    plan = plan_gpus(asked, WORK, Settings())
 
     assert plan.layouts[0].name == "dp 4"
     assert {"tp 4", "tp 2 x dp 2", "layers over 4"} <= {each.name for each in plan.layouts}
