@@ -82,7 +82,7 @@ def test_layouts_are_ordered_by_their_time() -> None:
 
 
 def test_a_small_model_is_copied() -> None:
-    """GPT-2 fits every device, and copies share nothing, so they are quickest where there is work and links are slow."""
+    """GPT-2 fits every device, and copies share nothing, so they are quickest where links are slow."""
     groups, link = parse_gpus("4x24GB"), Link(rate=1e9, latency=1e-4)
     asked = with_pace(Asked(shape=GPT2, dtype="fp32", groups=groups, link=link, pace=200.0))
     plan = plan_gpus(asked, WORK, Settings())
