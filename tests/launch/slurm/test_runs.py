@@ -69,9 +69,12 @@ def test_a_requeued_job_resumes(cluster: SlurmCluster, tmp_path: Path) -> None:
 
 
 def started_again(scene: Scene) -> None:
-    """Waits until the job is back in the queue, and has it start at once: it would rest for two minutes."""
+    """Waits until the job is back in the queue, and has it start soon: it would rest for two minutes.
+
+    Not in the second in which it ended: a node takes what was signed for a job up to then for revoked.
+    """
     until_ended(scene.cluster, scene.job(), "PENDING")
-    scene.cluster.run("scontrol", "update", f"JobId={scene.job()}", "StartTime=now")
+    scene.cluster.run("scontrol", "update", f"JobId={scene.job()}", "StartTime=now+2")
 
 
 def test_another_element_takes_over(cluster: SlurmCluster, tmp_path: Path) -> None:
