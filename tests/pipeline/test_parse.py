@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenmill.pipeline import Parser, parse
+from tokenmill.pipeline.parse import Parsed
 
 SECTIONS = Parser(
     kind="sections",
@@ -144,6 +147,14 @@ def test_json_by_its_keys() -> None:
     assert parse(parser, '{"positives": ["a"]}', "x").reason == "the JSON has no text under 'negative'"
 
 
+def test_more_json_than_anyone_asks_for_is_refused() -> None:
+    """A part of it would be a guess."""
+    for parser in (Parser(kind="json"), Parser(kind="json", labels={"a": ("a",)})):
+        parsed = parse(parser, json.dumps({"a": ["b"] * 1001} if parser.labels else ["b"] * 1001), "x")
+
+        assert parsed == Parsed((), "the JSON has 1001 entries, more than 1000")
+
+
 @pytest.mark.parametrize(
     ("answer", "value", "why"),
     [
@@ -152,6 +163,9 @@ def test_json_by_its_keys() -> None:
         ("I'd say 7 out of 10", 7, ""),
         ('{"score": 7, "reason": "fine"}', 7, "fine"),
         ("7", 7, ""),
+        ("7 - fine, on the whole", 7, "fine, on the whole"),
+        ("**7/10**: fine", 7, "fine"),
+        ("7 \u2014 fine\nbut 3 words are odd", 7, "fine but 3 words are odd"),
         ("The rating is 8.5, because it flows", 8.5, "it flows"),
     ],
 )
@@ -170,6 +184,11 @@ def test_a_verdict_is_one_number_and_a_reason(answer: str, value: float, why: st
         "Score: 70",
         '{"score": true}',
         "3 of 4 are fine",
+        "1 - the church is right\n2 - the clock is not",
+        "It has faults.\n2 - words are odd",
+        "3 - 4 words are odd",
+        "4/5 - fine",
+        "1. the church is right",
         '{"score": 1' + "0" * 400 + "}",
     ],
 )

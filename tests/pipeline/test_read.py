@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tokenmill.errors import InputFaults, TokenmillError, UsageError
-from tokenmill.pipeline import Recipe, Stage
+from tokenmill.pipeline import Check, Recipe, Stage
 from tokenmill.pipeline.read import SHIPPED, check, load, read, recipe
 
 GOOD = """
@@ -71,6 +71,7 @@ def test_toml_and_python_say_the_same() -> None:
         ('[stage.parse]\nkind = "xml"', "stage 'say', parse: kind: \"xml\" is not known; known: json"),
         ('[stage.parse]\nkind = "sections"', "stage 'say', parse, labels: sections need labels"),
         ('[stage.parse]\nkind = "json"\nschema = { type = "objekt" }', "schema isn't a JSON schema: 'objekt'"),
+        ('[stage.parse]\nkind = "json"\nschema = { type = "string" }', "schema: allows neither object nor array"),
         ('[stage.parse]\nkind = "verdict"\nhigh = inf', "stage, 1, parse, high: inf is no finite number; give one"),
         (f"refine = '{{{{ 1{'0' * 5000} }}}}'", "stage 'say', refine: template, line 1:"),
         (f"refine = '{'{% if a %}' * 200 + '{% endif %}' * 200}'", "stage 'say', refine: template, line"),
@@ -253,3 +254,30 @@ def test_a_recipe_made_in_python_is_read_like_one_in_toml() -> None:
         "stage 'say': keep: \"al\" is not known; did you mean 'all'? known: all, target",
         'at the top: rounds: must be a whole number, not "3"',
     )
+
+
+STAGE = {"name": "say", "prompt": "say", "checks": [{"use": "length", "options": {"max_words": 9}}]}
+
+
+@pytest.mark.parametrize(
+    ("stages", "fault"),
+    [
+        (None, "it has no stages; write each under [[stage]]"),
+        (("say",), "stage 1: is no table; write [[stage]]"),
+        ((STAGE | {"checks": [{"use": len}]},), "it holds what no recipe can: Encoding objects of type"),
+        ((STAGE | {"check": 4, "checks": 4},), "stage 'say', check: is no list"),
+    ],
+)
+def test_what_python_puts_where_stages_belong_is_told(stages: object, fault: str) -> None:
+    """None is a traceback, and a function says how it is named."""
+    with pytest.raises(InputFaults) as caught:
+        check(Recipe(name="mine", stages=stages))  # type: ignore[arg-type]
+
+    assert fault in caught.value.faults[0]
+
+
+def test_dictionaries_do_for_structs() -> None:
+    """They hold the same."""
+    made = check(Recipe(name="mine", stages=[STAGE]))  # type: ignore[arg-type, list-item]
+
+    assert made.stages[0].checks == (Check(use="length", options={"max_words": 9}),)

@@ -22,6 +22,7 @@ from tokenmill.record.folder import read_manifest, runs_folder
 from tokenmill.record.store import Record, Result
 from tokenmill.report.certificate import Certificate
 from tokenmill.request import Sampling
+from tokenmill.validate.quote import shown
 from tokenmill.workload import ROWS
 
 T = TypeVar("T")
@@ -140,6 +141,8 @@ def run(
 def _recipe(given: Recipe | str | Path) -> Recipe:
     from tokenmill.pipeline.read import check, load
 
+    if not isinstance(given, Recipe | str | Path):
+        raise UsageError(f"run(): pipeline={shown(repr(given))} is neither a Recipe, nor its name, nor its file")
     found = check(given) if isinstance(given, Recipe) else load(str(given))
     if found.embedding is None:
         return found

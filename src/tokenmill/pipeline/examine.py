@@ -210,6 +210,10 @@ def _parser(parser: Parser) -> Iterator[str]:
             yield from (f"parse: {fault}" for fault in error.faults)
         except UsageError as error:
             yield f"parse, schema: {error}"
+        else:
+            allowed = parser.schema.get("type", "object")
+            if not {"object", "array"} & set([allowed] if isinstance(allowed, str) else allowed):
+                yield "parse, schema: allows neither object nor array, and nothing else is read; ask for an object"
     if not parser.low < parser.high:
         yield f"parse, low: {parser.low:g} must be below high, {parser.high:g}"
     folded: dict[str, str] = {}

@@ -36,6 +36,12 @@ _SCORE = re.compile(rf"\b(?:score|rating|grade|verdict)\b[\s*_`\"]*(?:is|of|[:=]
 _SCORE_LINE = re.compile(r"\n[\s>*_#`\"\-]*(?:score|rating|grade|verdict)\b", re.IGNORECASE)
 _OF = re.compile(rf"(?<![\d./]){_NUMBER}[ \t]*(?:/|out of)[ \t]*(\d+(?:\.\d+)?)(?![\d/])", re.IGNORECASE)
 _BARE = re.compile(rf"[\s*_`]*{_NUMBER}[\s*_`.]*")
+#: A line such as `9 - fine` or `9/10: fine`; where one comes first and no other follows, it is a verdict.
+_LED = re.compile(
+    rf"^[ \t>*_`\"]*{_NUMBER}(?:[ \t]*(?:/|out of)[ \t]*(\d+))?[*_`\"]*"
+    r"(?:[ \t]+[-\u2013\u2014]+|[ \t]*:)[ \t*_`]+(?=[^\W\d])",
+    re.MULTILINE | re.IGNORECASE,
+)
 _REASON = re.compile(
     r"\b(?:reason|reasoning|explanation|because)\b[\s*_`\"]*[:=]?[\s*_`\"]*(.+)", re.IGNORECASE | re.DOTALL
 )
@@ -219,7 +225,7 @@ def _whole_value(value: Any, role: str) -> Parsed:
             faults.append(f"entry {number} of the JSON has no text")
         else:
             pieces.append(piece)
-    return Parsed(tuple(pieces[:MAX_ITEMS]), _told(faults) or ("" if pieces else "the JSON has no entries"))
+    return _at_most(pieces, _told(faults) or ("" if pieces else "the JSON has no entries"))
 
 
 def _by_keys(parser: Parser, value: Any) -> Parsed:
@@ -236,7 +242,14 @@ def _by_keys(parser: Parser, value: Any) -> Parsed:
                 faults.append(f"the JSON has no text under {key!r}")
             elif None in found:
                 faults.append(f"the JSON has entries without text under {key!r}")
-    return Parsed(tuple(pieces[:MAX_ITEMS]), _told(faults))
+    return _at_most(pieces, _told(faults))
+
+
+def _at_most(pieces: list[Piece], reason: str) -> Parsed:
+    """Nothing of an answer with more items than anyone asks for, as of one with too many lines."""
+    if len(pieces) > MAX_ITEMS:
+        return Parsed((), f"the JSON has {len(pieces)} entries, more than {MAX_ITEMS}")
+    return Parsed(tuple(pieces), reason)
 
 
 def _piece(value: Any, role: str) -> Piece | None:
@@ -260,12 +273,15 @@ def _piece(value: Any, role: str) -> Piece | None:
 def _verdict(parser: Parser, text: str, role: str) -> Parsed:
     """A number and why; two different numbers are no verdict, and neither is one out of range."""
     numbers, reason = _of_json(text)
+    led = [each for each in _LED.finditer(text.strip()) if each[2] in (None, f"{parser.high:g}")]
     if not numbers:
         numbers = [float(found[1]) for found in _SCORE.finditer(text)]
     if not numbers:
         numbers = [float(found[1]) for found in _OF.finditer(text) if float(found[2]) == parser.high]
     if not numbers and (alone := _BARE.fullmatch(text)):
         numbers = [float(alone[1])]
+    if not numbers and led and led[0].start() == 0:
+        numbers = [float(found[1]) for found in led]
     asked = f"a score from {parser.low:g} to {parser.high:g}"
     if not numbers:
         return Parsed((), f"the answer gives no score; it must give {asked}")
@@ -275,6 +291,8 @@ def _verdict(parser: Parser, text: str, role: str) -> Parsed:
         return Parsed((), f"the score {numbers[0]:g} is out of range; it must be {asked}")
     if not reason and (found := _REASON.search(text)):
         reason = _SCORE_LINE.split(found[1], maxsplit=1)[0]
+    if not reason and len(led) == 1 and led[0].start() == 0:
+        reason = text.strip()[led[0].end() :]
     return Parsed((Piece(role=role, text=" ".join(reason.split())[:1000], value=numbers[0]),))
 
 

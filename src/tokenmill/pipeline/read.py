@@ -111,11 +111,22 @@ def read(text: str, source: str, *, embedding: str | None = None) -> Recipe:
 
 def check(found: Recipe) -> Recipe:
     """A recipe made in Python, once it holds; raises `InputFaults`."""
-    data = msgspec.to_builtins(found)
-    data["stage"] = [each | {"check": each["checks"]} for each in data.pop("stages")]
-    for each in data["stage"]:
-        del each["checks"]
-    return _examined(data, f"recipe {found.name}")
+    source = f"recipe {found.name}"
+    try:
+        data = msgspec.to_builtins(found)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = f'it holds what no recipe can: {shown(str(error))}; name a function as "module:name" instead'
+        raise InputFaults(source, [reason]) from error
+    stages = data.pop("stages")
+    data["stage"] = [*map(_as_written, stages)] if isinstance(stages, list | tuple) else stages
+    return _examined(data, source)
+
+
+def _as_written(stage: Any) -> Any:
+    """A stage with the name that its checks have in TOML."""
+    if not isinstance(stage, dict):
+        return stage
+    return {"check" if name == "checks" else name: value for name, value in stage.items()}
 
 
 def _endless(value: Any, place: str = "") -> Iterator[tuple[str, float]]:

@@ -20,8 +20,8 @@ class Parser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `text`: the whole answer is one item. `lines`: each line, or each entry of a list, is one. `sections`: text under
     labels, up to an empty line; `labels` names for each role the labels whose text is an item of it. `json`: one JSON
-    value that fits `schema`; `labels` names for each role the keys that hold its text, as a string or a list of them.
-    `verdict`: a number from `low` to `high`, with the reason for it.
+    object or list that fits `schema`; `labels` names for each role the keys that hold its text, as a string or a list
+    of them. `verdict`: a number from `low` to `high`, with the reason for it.
     """
 
     kind: Kind = "text"

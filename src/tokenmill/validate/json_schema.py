@@ -38,7 +38,7 @@ class SchemaOptions(Options, frozen=True, kw_only=True):
         except _BadSchema as error:
             yield f"schema isn't a JSON schema: {error}"
         else:
-            yield from _dangling(self.schema)
+            yield from _dangling(self.schema) or _endless(self.schema)
         if _has_pattern_properties(self.schema):
             yield "schema has patternProperties, which isn't supported; name the properties, or use propertyNames"
 
@@ -137,18 +137,31 @@ def _inner(part: object) -> Iterable[object]:
     return part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
 
 
-def _dangling(schema: object) -> Iterator[str]:
+def _endless(schema: dict[str, Any]) -> list[str]:
+    """References that lead in a circle whatever the value is: no value would ever be allowed or refused."""
+    every: tuple[object, ...] = (None, True, 0, "", [], {})
+    try:
+        for value in every:
+            list(_validator(schema).iter_errors(value))
+    except RecursionError:
+        return ["schema refers to itself without end; put a $ref that does under properties or items"]
+    return []
+
+
+def _dangling(schema: object) -> list[str]:
     """References that lead nowhere within the schema: nothing is ever fetched."""
     import referencing
     import referencing.jsonschema
 
     root = referencing.Resource.from_contents(schema, referencing.jsonschema.DRAFT202012)
     resolver = referencing.Registry().with_resource("", root).resolver()
+    found = []
     for reference in _texts(schema, "$ref"):
         try:
             resolver.lookup(reference)
         except referencing.exceptions.Unresolvable:
-            yield f"schema refers to {quoted(reference)}, which isn't in it; nothing is fetched, so put it under $defs"
+            found.append(f"{quoted(reference)}, which isn't in it; nothing is fetched, so put it under $defs")
+    return [f"schema refers to {each}" for each in found]
 
 
 KIND = Kind(SchemaOptions, JsonSchema, scale=(0.0, 1.0))
