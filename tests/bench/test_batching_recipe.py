@@ -9,7 +9,7 @@ import pytest
 
 from tokenmill.bench.as_html import html
 from tokenmill.bench.as_json import report_of
-from tokenmill.bench.batching import CONTINUOUS, LOCKED, LOOP, ONE_BY_ONE, SUITE, BatchingOptions
+from tokenmill.bench.batching import CONTINUOUS, LOCKED, LOOP, ONE_BY_ONE, SUITE, BatchingOptions, recipe_of
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.folder import SweepFolder
 from tokenmill.bench.instructions import input_rows
@@ -100,6 +100,11 @@ def test_a_recipe_that_was_not_finished_is_no_whole_reading() -> None:
     assert done.is_whole
     assert not msgspec.structs.replace(done, stories={"success": 1, "unfinished": 3}).is_whole
     assert (row.success.value, row.per_answer.value) == (0.25, 0.5)
+
+
+def test_a_shipped_recipe_that_compares_vectors_compares_wording() -> None:
+    """It names no model for them, and the suite has no option to name one."""
+    assert recipe_of(BatchingOptions(pipeline="contrastive")).embedding == "words"
 
 
 def test_a_recipe_that_asks_for_vectors_is_refused(tmp_path: Path) -> None:

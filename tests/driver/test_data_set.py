@@ -288,6 +288,13 @@ def test_the_input_is_never_written_over(tmp_path: Path, name: str) -> None:
         made(tmp_path, source, "data.jsonl")
 
 
+def test_what_stands_beside_the_items_must_be_a_file(tmp_path: Path) -> None:
+    """A folder in its place is named before anything is sent."""
+    (tmp_path / "data.rest.jsonl").mkdir()
+    with pytest.raises(UsageError, match=r"data\.rest\.jsonl would hold the rest and is not a regular file"):
+        made(tmp_path, [{"instruction": "Turn left at the red church."}], "data.jsonl")
+
+
 def test_a_part_of_a_folder_is_never_written_over(tmp_path: Path) -> None:
     """A file of the split is part of the input; another one in its folder isn't."""
     folder = tmp_path / "set"

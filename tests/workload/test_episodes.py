@@ -104,6 +104,13 @@ def test_lines_that_hold_episodes_can_be_rows_of_their_own(tmp_path: Path) -> No
     assert (len(entries), found.kind, found.skipped) == (2, "jsonl", 0)
 
 
+def test_a_first_episode_without_dialogs_is_one(tmp_path: Path) -> None:
+    """What is missing of it is told, not a template's fields."""
+    told = faults(jsonl({"episode_id": "a", "dialogs": None}, *EPISODES), tmp_path, template="{{ answer }}")
+
+    assert told == ("line 1: episode 'a': dialogs is missing; give a list of objects with question and answer",)
+
+
 def test_all_that_is_wrong_is_told_with_its_place(tmp_path: Path) -> None:
     """Each fault names the line, the episode and the dialog, and what to do."""
     rows = [

@@ -32,7 +32,7 @@ from tokenmill.bench.untrained import SHAPES, make_model
 from tokenmill.clock import Clock, MonotonicClock
 from tokenmill.cluster import EngineFacts, EngineOptions, Node
 from tokenmill.driver.options import absolute
-from tokenmill.errors import UsageError
+from tokenmill.errors import InputFaults, UsageError
 from tokenmill.pipeline import Recipe
 from tokenmill.pipeline.lexical import LEXICAL
 from tokenmill.pipeline.read import load
@@ -185,8 +185,14 @@ def _context(options: BatchingOptions, folder: Path) -> int:
 
 
 def recipe_of(options: BatchingOptions) -> Recipe:
-    """The recipe that was named; raises `UsageError` for one that asks a model for vectors."""
-    recipe = load(options.pipeline)
+    """The recipe that was named; raises `UsageError` for one that asks a model for vectors.
+
+    One that compares vectors and doesn't say whose compares wording.
+    """
+    try:
+        recipe = load(options.pipeline)
+    except InputFaults:
+        recipe = load(options.pipeline, embedding=LEXICAL)
     if recipe.embedding not in (None, LEXICAL):
         raise UsageError(
             f"--pipeline {options.pipeline}: its checks ask the embedding model {recipe.embedding!r}, which would be "

@@ -231,6 +231,9 @@ def _check_apart(output: Path, sources: list[Path], others: Mapping[Path, str]) 
     """Refuses an output if it, or one of the `others` that come beside it, is a file of the input."""
     if output.exists() and not output.is_file():
         raise UsageError(f"{output} is not a regular file; name another file for the answers")
+    for path, what in others.items():
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} would hold {what} and is not a regular file; name another output")
     for source in sources:
         if not source.exists():  # a built-in set, or standard input
             continue

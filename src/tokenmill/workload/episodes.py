@@ -30,8 +30,8 @@ _MARK = b"#"
 
 
 def is_episode(row: Mapping[str, object]) -> bool:
-    """Whether an object is one; nothing else has both fields."""
-    return "episode_id" in row and isinstance(row.get("dialogs"), list)
+    """Whether an object is one, or would be if it had dialogs; nothing else has both fields."""
+    return "episode_id" in row and isinstance(row.get("dialogs", ...), list | None)
 
 
 def skipped_words(count: int) -> str:
