@@ -70,6 +70,15 @@ def test_it_fits_the_terminal(desk: Desk, columns: str) -> None:
     assert all(len(line) <= int(columns) or " " not in line.strip() for line in lines)
 
 
+def test_one_row_gains_nothing_from_a_batch(desk: Desk) -> None:
+    """What comes to the same is called that, and the pace is the one that was stated."""
+    desk.write("one.txt", "hello\n")
+    plan = facts(desk, "gpt2", "--gpus", "1x4GB", "--pace", "40", "--requests", "one.txt")
+
+    assert plan["layouts"][0]["alone"] == pytest.approx(40)
+    assert "write no more tokens per second than one request after the other" in plan["answers"][0]
+
+
 def test_a_configuration_alone_is_enough(desk: Desk) -> None:
     """A config.json without weights is planned, and no input is needed for sizes."""
     config = {
@@ -124,6 +133,8 @@ def test_a_fleet_of_devices(desk: Desk) -> None:
         (("gpt2", "--gpus", "2x11GB", "--bandwidth", "1GB/s,2GB/s"), "2 values for 1 kinds of devices"),
         (("gpt2", "--gpus", "2x11GB", "--bandwidth", "1GB/s", "--pace", "3"), "give one of them"),
         (("gpt2", "--gpus", "2x11GB", "--pace", "3,4"), "several are for --hosts alone"),
+        (("gpt2", "--gpus", "2x11GB", "--strategy", "pul"), "unknown strategy 'pul'; did you mean 'pull'?"),
+        (("gpt2", "--gpus", "2x11GB", "--order", "lng"), "unknown order 'lng'"),
         (("gpt2", "--gpus", "2x11GB", "--hosts", "3"), "--hosts needs times"),
         (("--hosts", "10001", "--pace", "5"), "from 1 to 10000 can be simulated"),
         (("--hosts", "0", "--pace", "5"), "from 1 to 10000 can be simulated"),

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from tokenmill.cli.options import given_settings
 from tokenmill.cli.plan_table import NARROW, as_paragraphs, as_table, wrapped
 from tokenmill.cli.screen import say, say_json, tell
-from tokenmill.driver.options import Settings
-from tokenmill.driver.plan_gpus import Asked, GpuPlan, Placed, plan_gpus, stored_pace, with_pace
+from tokenmill.driver.options import Settings, make_strategy
+from tokenmill.driver.plan_gpus import Asked, GpuPlan, Placed, plan_gpus, stored_pace
 from tokenmill.driver.plan_hosts import Crowd, Losses, check_crowd, play_crowd
 from tokenmill.driver.plan_kinds import Kinds, kinds_of_gpus, kinds_of_nodes, kinds_of_paces
 from tokenmill.driver.plan_run import Work, read_work
@@ -130,11 +130,11 @@ def _paced(asked: Asked, chosen: dict[str, Any], runs: Path) -> Asked:
         if others:
             raise UsageError(f"--pace {chosen['pace']}: one pace is that of a device; several are for --hosts alone")
         said = f"{pace:g} tokens/s of one request alone on one device with all of the model, stated"
-        return with_pace(replace(asked, pace=pace, paced_by=said))
+        return replace(asked, pace=pace, paced_by=said)
     stored = stored_pace(chosen["model_name"] or chosen["model"], runs)
     if stored is None:
         return asked
-    return with_pace(replace(asked, pace=stored[0], paced_by=f"{stored[0]:.3g} tokens/s, {stored[1]}"))
+    return replace(asked, pace=stored[0], paced_by=f"{stored[0]:.3g} tokens/s, {stored[1]}")
 
 
 def _each(option: str, text: str | None, read: Callable[[str, str], T], count: int) -> Sequence[T | None]:
@@ -173,8 +173,13 @@ def _back(text: str | None) -> float | None:
 
 
 def _settings(chosen: dict[str, Any]) -> Settings:
-    """Of stated devices MODEL names no node, so only nodes that were named count."""
-    return Settings(**given_settings(chosen if chosen["nodes"] else chosen | {"model": None}))
+    """Of stated devices MODEL names no node, so only nodes that were named count.
+
+    Raises `UsageError` for a strategy or an order that isn't known, whether or not there is anything to play.
+    """
+    settings = Settings(**given_settings(chosen if chosen["nodes"] else chosen | {"model": None}))
+    make_strategy(settings, 1, seed=0)
+    return settings
 
 
 def _work(spec: Spec | None) -> Work | None:
@@ -200,10 +205,10 @@ def _gpu_lines(plan: GpuPlan) -> Callable[[int], Iterable[str]]:
         for sentence in sizes_of(plan):
             yield from wrapped(sentence, width)
         if plan.rows is not None:
-            said = f"{plan.rows} rows, about {figure(plan.prompt_tokens or 0)} prompt tokens and "
-            yield from wrapped(
-                f"{said}{figure(plan.output_tokens or 0)} output tokens, strategy {plan.strategy}", width
-            )
+            rows_of = "1 row" if plan.rows == 1 else f"{plan.rows} rows"
+            prompts, output = figure(plan.prompt_tokens or 0), figure(plan.output_tokens or 0)
+            said = f"{rows_of}, about {prompts} prompt tokens and {output} output tokens, strategy {plan.strategy}"
+            yield from wrapped(said, width)
         rows = [_cells(each) for each in plan.layouts]
         if rows:
             yield from as_paragraphs(rows) if width < NARROW else as_table(rows, width)

@@ -112,6 +112,7 @@ def plan_gpus(asked: Asked, work: Work | None, settings: Settings, seed: int = 0
     Raises:
         UsageError: the width that was asked for divides nothing.
     """
+    asked = asked if work is None else with_pace(asked, work)
     shape, groups = asked.shape, asked.groups
     _check_width(asked)
     tokens = longest_of(shape, work)
@@ -169,11 +170,12 @@ def stored_pace(name: str, runs: Path) -> tuple[float, str] | None:
     return None
 
 
-def with_pace(asked: Asked) -> Asked:
-    """The pace as the bandwidth at which a device reads the weights for it, where no bandwidth is stated."""
+def with_pace(asked: Asked, work: Work) -> Asked:
+    """The pace as the bandwidth at which a device reads the weights, keys and values for it, where none is stated."""
     if asked.pace is None or any(group.bandwidth for group in asked.groups):
         return asked
-    bandwidth = asked.pace * read_once(asked.shape, asked.dtype)
+    kept = _mean(work) * asked.shape.kv_token(FORMATS[asked.dtype][1])
+    bandwidth = asked.pace * (read_once(asked.shape, asked.dtype) + kept)
     return replace(asked, groups=tuple(replace(group, bandwidth=bandwidth) for group in asked.groups))
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenmill.driver.options import Settings
-from tokenmill.driver.plan_gpus import MOST_PLAYED, Asked, longest_of, nodes_of_layout, place
+from tokenmill.driver.plan_gpus import MOST_PLAYED, Asked, longest_of, nodes_of_layout, place, with_pace
 from tokenmill.driver.plan_run import Player, Work, find_known
 from tokenmill.errors import UsageError
 from tokenmill.plan.layout import layouts
@@ -49,6 +49,7 @@ def kinds_of_nodes(settings: Settings, runs: Path, work: Work) -> Kinds:
 def kinds_of_gpus(asked: Asked, work: Work, rows_a_host: float, settings: Settings) -> Kinds:
     """The copies of the quickest layout on the devices of one host, which answers so many rows."""
     work = _repeated(work, ceil(rows_a_host))
+    asked = with_pace(asked, work)
     tokens = longest_of(asked.shape, work)
     found, refused = layouts(asked.shape, asked.dtype, asked.groups, tokens, asked.tp)
     if not found:

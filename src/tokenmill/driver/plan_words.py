@@ -72,9 +72,11 @@ def _verdict(best: Placed) -> str:
     gain = best.together / (best.alone * best.replicas)
     idle = f"; {_many(best.idle)} idle" if best.idle else ""
     batch = f"batches of up to {best.batch}" if best.batch > 1 else "one sequence at a time"
+    more = "no more" if gain < 1 + SAME else f"{two_digits(gain)} times as many"
+    as_one = "than" if gain < 1 + SAME else "as"
     return (
-        f"quickest: {best.name}, {seconds(best.makespan)} with true {batch}, which write {two_digits(gain)} times as "
-        f"many tokens per second as one request after the other{idle}"
+        f"quickest: {best.name}, {seconds(best.makespan)} with true {batch}, which write {more} tokens per second "
+        f"{as_one} one request after the other{idle}"
     )
 
 
