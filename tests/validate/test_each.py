@@ -77,6 +77,8 @@ def test_a_recursive_schema_ends() -> None:
         ({"type": "objct"}, "isn't a JSON schema"),
         ({"properties": {"a": {"$ref": "#/$defs/b"}}}, "which isn't in it; nothing is fetched"),
         ({"$ref": "http://localhost:1/schema.json"}, "which isn't in it; nothing is fetched"),
+        ({"$dynamicRef": "#x"}, "which isn't in it; nothing is fetched"),
+        ({"$schema": 5}, "isn't a JSON schema: its \\$schema must be"),
         ({"$ref": "#"}, "refers to itself without end"),
         ({"anyOf": [{"type": "object"}, {"not": {"$ref": "#"}}]}, "refers to itself without end"),
         ({"items": {"pattern": "(?=a)"}}, "a pattern that isn't one for RE2"),

@@ -6,6 +6,7 @@ reference leaves the schema, and a value that is nested or long beyond reason fa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -97,6 +98,8 @@ def _validator(schema: dict[str, Any]) -> Any:
         raise UsageError(
             'JSON schemas need the library jsonschema; install it with: pip install "tokenmill[validate]"'
         ) from error
+    if not isinstance(schema.get("$schema", ""), str):
+        raise _BadSchema("its $schema must be the address of a draft")
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
@@ -156,7 +159,7 @@ def _dangling(schema: object) -> list[str]:
     root = referencing.Resource.from_contents(schema, referencing.jsonschema.DRAFT202012)
     resolver = referencing.Registry().with_resource("", root).resolver()
     found = []
-    for reference in _texts(schema, "$ref"):
+    for reference in itertools.chain(_texts(schema, "$ref"), _texts(schema, "$dynamicRef")):
         try:
             resolver.lookup(reference)
         except referencing.exceptions.Unresolvable:
