@@ -67,6 +67,17 @@ def test_lists_of_hosts_are_expanded(nodes: str, names: list[str]) -> None:
     assert expanded(nodes) == names
 
 
+def test_a_submission_without_an_answer_may_have_been_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that takes its time may have queued the job, so nobody is told that it wasn't."""
+    words = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    with pytest.raises(commands.SlurmSilent, match=r"Socket timed out.*may have been taken.*see squeue --me"):
+        commands.submit(tmp_path / "script.sh")
+
+
 @pytest.fixture
 def here(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> SlurmCluster:
     """The cluster, which this process's own commands find."""

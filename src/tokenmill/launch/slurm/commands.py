@@ -25,6 +25,9 @@ PATIENCE = 60.0
 _UNREACHABLE = re.compile(
     "resolve_ctls_from_dns_srv|establish a configuration source|contact slurm controller|Connection refused|timed out"
 )
+#: What it says where the controller took its time; it may have taken the job all the same.
+_TIMED_OUT = "Socket timed out"
+_PERHAPS = "The job may have been taken all the same: see squeue --me, cancel it if it is there, then resume the run"
 
 
 class SlurmSilent(TokenmillError):
@@ -50,10 +53,18 @@ def test_script(text: str) -> str:
 
 
 def submit(script: Path) -> str:
-    """Queues a script; returns the job's number."""
-    code, out, said = _call("sbatch", "--parsable", str(script))
+    """Hands a script over; the number of the job, or of the array.
+
+    Raises `UsageError` if SLURM doesn't take it, `SlurmSilent` where nobody knows whether it did.
+    """
+    try:
+        code, out, said = _call("sbatch", "--parsable", str(script))
+    except SlurmSilent as error:
+        raise SlurmSilent(f"{error} {_PERHAPS}") from error
     number = out.strip().partition(";")[0]
     if code or not re.fullmatch(r"\d+", number):
+        if _TIMED_OUT in said:
+            raise SlurmSilent(f"sbatch: {_reason(said)}. {_PERHAPS}")
         raise _refused(said or out)
     return number
 
