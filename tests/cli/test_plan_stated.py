@@ -142,6 +142,7 @@ def test_a_fleet_of_devices(desk: Desk) -> None:
         (("--hosts", "5", "--pace", "0"), "write tokens per second above 0"),
         (("--hosts", "5", "--pace", "nan"), "write tokens per second above 0"),
         (("--hosts", "5"), "like which?"),
+        (("--hosts", "5", "--pace", "5", "--node", "ollama:http://127.0.0.1:1"), "simulate hosts with one of them"),
         (("--hosts", "5", "--pace", "5", "--lose", "2"), "in percent, such as 2%"),
         (("--hosts", "5", "--pace", "5", "--lose", "100%"), "from 0 % to below 100 %"),
         (("--hosts", "5", "--pace", "5", "--lose", "2%", "--back", "3"), "such as 10us or 60s"),

@@ -137,7 +137,7 @@ def _check_mixture(chosen: dict[str, Any]) -> None:
         _refuse_without("--hosts", chosen, "rows", "lose", "back")
     elif chosen["lose"] is None:
         _refuse_without("--lose", chosen, "back")
-    elif chosen["nodes"] and chosen["pace"] is not None:
+    if chosen["hosts"] is not None and chosen["nodes"] and chosen["pace"] is not None:
         raise UsageError("--node has a measured pace and --pace states one; simulate hosts with one of them")
 
 

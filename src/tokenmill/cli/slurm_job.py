@@ -156,14 +156,16 @@ def _ask(follower: Follower, allocation: Allocation, seen: Progress) -> bool:
     """A look at the job; whether it is over."""
     try:
         news = follower.hear(commands.look(follower.job.number, follower.job.name))
-        for number in news.requeue:
+        seen.notes += news.notes
+        for number in news.lost:
             if allocation.requeue:
                 commands.requeue(number)
             else:
                 commands.cancel(number)
+            seen.notes += follower.let_go(number, again=allocation.requeue).notes
     except SlurmSilent as error:
-        news = follower.miss(error)
-    seen.notes += news.notes
+        seen.notes += follower.miss(error).notes
+        return False
     return news.over
 
 

@@ -51,16 +51,21 @@ def test_an_array_is_told_in_one_line() -> None:
     assert follower.hear([each for each in elements if each.state == "RUNNING"]).over is False
 
 
-def test_a_job_that_nobody_would_end_is_requeued_once() -> None:
-    """The node of the driver is gone: the job goes back into the queue, and isn't asked again while that happens."""
+def test_a_job_that_nobody_would_end_is_let_go_once() -> None:
+    """The node of the driver is gone: that is told until SLURM has taken the job back, and not while that happens."""
     follower = Follower(Job(number="7"))
     follower.hear([element()])
     lost = element(nodes="n[2-3]")
-    assert follower.hear([lost]).requeue == ("7",)
-    assert follower.hear([lost]).requeue == ()
+    assert follower.hear([lost]).lost == ("7",)
+    follower.miss(SlurmSilent("scontrol requeue gave no answer"))
+    assert follower.hear([lost]).lost == ("7",)
+    told = ("job 7: the node of its driver is lost; it goes back into the queue and resumes",)
+    assert follower.let_go("7", again=True).notes == told
+    assert follower.hear([lost]).lost == ()
     follower.hear([Element(number="7", state="PENDING", reason="BeginTime")])
     follower.hear([element()])
-    assert follower.hear([lost]).requeue == ("7",)
+    assert follower.hear([lost]).lost == ("7",)
+    assert follower.let_go("7", again=False).notes[0].endswith("is lost; it is cancelled")
 
 
 def test_a_job_that_slurm_forgot_is_over() -> None:

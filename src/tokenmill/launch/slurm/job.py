@@ -34,10 +34,10 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class News(Struct, frozen=True, kw_only=True):
-    """What a look at a job brought: lines to tell, elements to put back into the queue, and whether it is over."""
+    """What a look at a job brought: lines to tell, elements that lost their driver's node, and whether it is over."""
 
     notes: tuple[str, ...] = ()
-    requeue: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     over: bool = False
 
 
@@ -122,24 +122,27 @@ class Follower:
         self._told = ""
         self._is_silent = False
         self._ends = 0
-        self._requeued: set[str] = set()
+        self._let_go: set[str] = set()
 
     def hear(self, elements: Sequence[Element]) -> News:
         """What is new; SLURM forgets jobs some time after their end, so none is an end too."""
         self._is_silent = False
         self.elements = list(elements) or self.elements
         lost = {each.number for each in elements if each.has_lost_its_script}
-        again = sorted(lost - self._requeued)
-        self._requeued = lost
-        notes = [
-            f"job {number}: the node of its driver is lost; it goes back into the queue and resumes" for number in again
-        ]
+        self._let_go &= lost
+        notes = []
         state = self.describe(elements)
         if state and state != self._told:
             self._told = state
             notes.append(f"job {self.job.number}: {state}")
         self._ends = self._ends + 1 if all(each.is_over for each in elements) else 0
-        return News(notes=tuple(notes), requeue=tuple(again), over=self._ends >= ENDS)
+        return News(notes=tuple(notes), lost=tuple(sorted(lost - self._let_go)), over=self._ends >= ENDS)
+
+    def let_go(self, number: str, *, again: bool) -> News:
+        """SLURM has taken back an element that nobody would end; until it has, each look brings it again."""
+        self._let_go.add(number)
+        what = "goes back into the queue and resumes" if again else "is cancelled"
+        return News(notes=(f"job {number}: the node of its driver is lost; it {what}",))
 
     def miss(self, error: SlurmSilent) -> News:
         """SLURM gave no answer, which is told once until it does."""
