@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tokenmill.cli.launch import ADDRESS, PORT, SILENT, TP, TP_ENGINE, WORKERS, launched, taking
-from tokenmill.cli.options import Decorator
+from tokenmill.cli.options import RUNS_DIR, Decorator
 from tokenmill.cli.run import check_run
 from tokenmill.cli.screen import line_for, say, tell
 from tokenmill.cli.slurm_job import settled
@@ -71,22 +71,28 @@ def _options() -> list[Decorator]:
     ADDRESS,
     PORT,
     SILENT,
+    RUNS_DIR,
 )
-def command(arguments: tuple[str, ...], dry_run: bool, **chosen: Any) -> None:
+def command(arguments: tuple[str, ...], dry_run: bool, runs_dir: Path | None, **chosen: Any) -> None:
     """Submits a run as a SLURM job, follows it, and ends with its answers and exit code.
 
     The run folder must be one that all nodes see. In place of '-- run ARGS', 'follow RUN', 'cancel RUN', 'requeue RUN'
-    and 'logs RUN' act on the job of a run.
+    and 'logs RUN' act on the job of a run, which --runs-dir helps to find; for '-- run' it stands behind that.
 
     \b
     Examples:
       tokenmill launch slurm --workers 4 --gpus 1 --time 2:00:00 -- run prompts.jsonl --model /data/model
       tokenmill launch slurm --workers 4 --dry-run -- run prompts.jsonl --model /data/model
-      tokenmill launch slurm cancel last
+      tokenmill launch slurm cancel last --runs-dir /data/runs
     """
     if arguments and arguments[0] in VERBS:
-        _act(*arguments)
+        _act(runs_dir, *arguments)
         return
+    if runs_dir is not None:
+        raise UsageError(
+            f"launch slurm --runs-dir {runs_dir} is for {', '.join(VERBS)}; of what is launched it is an option like "
+            "any other: write it behind the --, after 'run' or 'resume'"
+        )
     on = _on(chosen)
     if dry_run:
         _show_script(on, arguments)
@@ -127,10 +133,10 @@ def _show_script(on: On, arguments: tuple[str, ...]) -> None:
     say(write_script(folder, name_of(folder.name), allocation, on.tp).rstrip("\n"))
 
 
-def _act(verb: str, *rest: str) -> None:
+def _act(runs_dir: Path | None, verb: str, *rest: str) -> None:
     if len(rest) > 1:
         raise UsageError(f"launch slurm {verb}: takes one run, an id, a folder or 'last'")
-    folder = find(runs_folder(None), rest[0] if rest else "last")
+    folder = find(runs_folder(runs_dir), rest[0] if rest else "last")
     job = noted_job(folder)
     if job is None:
         raise UsageError(f"{folder}: no job was submitted for this run; submit one with 'tokenmill launch slurm'")

@@ -87,6 +87,36 @@ def test_a_run_without_a_job(tmp_path: Path, verb: str) -> None:
     assert ended.err.count("\n") == 1
 
 
+def test_a_run_of_another_runs_folder(here: SlurmCluster, tmp_path: Path) -> None:
+    """`--runs-dir` says where the run is, as it did when that was submitted: `last` is the last one there."""
+    number = here.run("sbatch", "--parsable", "-J", "mine", "-o", "/dev/null", "--wrap", "sleep 600").strip()
+    until_ended(here, number, "RUNNING")
+    desk = Desk(tmp_path)
+    assert desk.call("run", "ok.txt", *SCRIPTED, "--run-id", "x", "--quiet", "--runs-dir", "there").code == 0
+    assert desk.call("run", "ok.txt", *SCRIPTED, "--run-id", "y", "--quiet").code == 0
+    slurm_folder(tmp_path / "there" / "x").mkdir()
+    job_file(tmp_path / "there" / "x").write_bytes(msgspec.json.encode(Job(number=number, name="mine")))
+
+    ended = desk.call("launch", "slurm", "cancel", "last", "--runs-dir", "there")
+
+    assert (ended.code, f"job {number} was cancelled" in ended.err) == (0, True), ended.err
+    until_ended(here, number, "CANCELLED")
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_the_runs_folder_of_a_run_stands_behind_it(tmp_path: Path, dry: tuple[str, ...]) -> None:
+    """In front of what is launched it would be passed over, so the line says where it belongs; nothing starts."""
+    desk = Desk(tmp_path)
+
+    ended = desk.call("launch", "slurm", "--runs-dir", "there", *dry, "--", "run", "ok.txt", "--model", "demo")
+
+    assert ended.code == 2
+    assert "--runs-dir there is for follow, cancel, requeue, logs;" in ended.err
+    assert "write it behind the --" in ended.err
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "there").exists()
+
+
 def test_a_job_of_another_name_is_left_alone(here: SlurmCluster, tmp_path: Path) -> None:
     """A folder that two clusters see: on the other one the number is somebody else's, who isn't cancelled."""
     number = here.run("sbatch", "--parsable", "-J", "theirs", "-o", "/dev/null", "--wrap", "sleep 600").strip()
