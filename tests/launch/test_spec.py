@@ -40,6 +40,22 @@ def test_what_isnt_the_default_is_said() -> None:
     assert str(on) == "processes:1 --tp 2 --tp-engine deepspeed"
 
 
+def test_values_of_variables_arent_said() -> None:
+    """A line about it has their names, and stays one line however often an option was given."""
+    on = On(kind="slurm", workers=2, options={"environment": "HOME=/a\nPLACE=b=c", "modules": "gcc\ncuda"})
+
+    assert str(on) == "slurm:2,environment=HOME+PLACE,modules=gcc+cuda"
+
+
+@pytest.mark.parametrize("text", ["slurm:2,environment=A=hush,bad", "cloud:2,environment=A=hush", "slurm:2,B=hush"])
+def test_what_cant_be_read_isnt_repeated_whole(text: str) -> None:
+    """The line names what is wrong without the values of variables that stand beside it."""
+    with pytest.raises(UsageError) as caught:
+        parse_on(text)
+
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("cpus", "gpu", "words"),
     [

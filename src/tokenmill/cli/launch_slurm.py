@@ -22,7 +22,7 @@ from tokenmill.launch.slurm.job import Follower, Job, elements_of, live_job, nam
 from tokenmill.launch.slurm.place import logs
 from tokenmill.launch.slurm.script import write_script
 from tokenmill.launch.slurm.state import Element
-from tokenmill.launch.spec import On, checked
+from tokenmill.launch.spec import VARIABLES, On, checked
 from tokenmill.record.folder import find, runs_folder
 
 #: Options that stand in the script as they are, with what they mean.
@@ -41,7 +41,7 @@ PLAIN = {
 }
 SEVERAL = {
     "modules": ("--module", "NAME", "Load a module; may be given again."),
-    "environment": ("--env", "NAME=VALUE", "Set a variable; may be given again."),
+    VARIABLES: ("--env", "NAME=VALUE", "Set a variable; may be given again."),
     "setup": ("--setup", "LINE", "A line of shell that runs first; may be given again."),
     "extra": ("--extra", "OPTION", "An option of sbatch, such as --constraint=a100; may be given again."),
 }
@@ -114,7 +114,8 @@ def _on(chosen: dict[str, Any]) -> On:
 def _one_line(name: str, value: str) -> str:
     option, kind, _ = SEVERAL[name]
     if not value.strip() or CONTROL.search(value):
-        raise UsageError(f"slurm: {option} {value!a} can't be used; write {kind} in one line")
+        shown = value.partition("=")[0] if name == VARIABLES else value
+        raise UsageError(f"slurm: {option} {shown!a} can't be used; write {kind} in one line")
     return value
 
 

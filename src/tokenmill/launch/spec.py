@@ -26,6 +26,8 @@ SILENCE = 10.0
 MOST = 100_000
 WAY = "write KIND:WORKERS, such as processes:2 or torchrun:4"
 _OPTION = re.compile(r"[a-z][a-z0-9_-]*")
+#: The option whose text is NAME=VALUE, a variable a line: lines that users read have the names alone.
+VARIABLES = "environment"
 
 
 class On(Struct, frozen=True, kw_only=True):
@@ -60,8 +62,8 @@ class On(Struct, frozen=True, kw_only=True):
         return self.workers if self.most is None else self.most
 
     def __str__(self) -> str:
-        """As it is written: kind, workers, and what isn't the default."""
-        extra = "".join(f",{name}={value}" for name, value in sorted(self.options.items()))
+        """As it is written, in one line: kind, workers, and what isn't the default; of variables the names alone."""
+        extra = "".join(f",{name}={_shown(name, value)}" for name, value in sorted(self.options.items()))
         divided = f" --tp {self.tp}" if self.tp > 1 else ""
         divider = f" --tp-engine {self.tp_engine}" if self.tp_engine != "native" else ""
         return f"{self.kind}:{self.workers}{extra}{divided}{divider}"
@@ -69,13 +71,13 @@ class On(Struct, frozen=True, kw_only=True):
 
 def parse_on(text: str) -> On:
     """`KIND:WORKERS`, and for a kind with options `KIND:WORKERS,NAME=VALUE,...`; raises `UsageError`."""
-    kind, _, rest = text.partition(":")
+    shown, *pairs = text.split(",")  # without what it says of variables
+    kind, _, number = shown.partition(":")
     if kind not in KINDS:
-        raise UsageError(f"--on {text}: no launcher {kind!r}; known: {', '.join(KINDS)}; {WAY}")
-    number, *pairs = rest.split(",")
+        raise UsageError(f"--on {shown}: no launcher {kind!r}; known: {', '.join(KINDS)}; {WAY}")
     if not (number.isascii() and number.isdigit() and len(number) < 10) or int(number) < 1:
-        raise UsageError(f"--on {text}: {number!r} is no number of workers; {WAY}")
-    return checked(On(kind=kind, workers=int(number), options=dict(_pair(text, pair) for pair in pairs)))
+        raise UsageError(f"--on {shown}: {number!r} is no number of workers; {WAY}")
+    return checked(On(kind=kind, workers=int(number), options=dict(_pair(shown, pair) for pair in pairs)))
 
 
 def checked(on: On) -> On:
@@ -94,8 +96,14 @@ def checked(on: On) -> On:
     return on
 
 
-def _pair(text: str, pair: str) -> tuple[str, str]:
+def _pair(shown: str, pair: str) -> tuple[str, str]:
     name, equals, value = pair.partition("=")
     if not equals or not _OPTION.fullmatch(name):
-        raise UsageError(f"--on {text}: {pair!r} is no option; write NAME=VALUE after the number of workers")
+        raise UsageError(f"--on {shown}: {name!r} is no option; write NAME=VALUE after the number of workers")
     return name, value
+
+
+def _shown(name: str, value: str) -> str:
+    """Options that may be given more than once have a line for each time."""
+    lines = value.split("\n")
+    return "+".join(line.partition("=")[0] if name == VARIABLES else line for line in lines)

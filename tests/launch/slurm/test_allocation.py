@@ -81,6 +81,20 @@ def test_a_wrong_value_is_named(name: str, value: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("pair", ["HF_TOKEN=hush", "proxy=http://me:hush@host", "MY_API_KEY=hush", "A B=hush"])
+def test_no_secret_is_taken(pair: str) -> None:
+    """All of this is kept in files, so what looks like a secret is refused, and its value isn't said."""
+    with pytest.raises(UsageError, match="--env ") as caught:
+        parse_allocation({"environment": BETWEEN.join(["OMP_NUM_THREADS=1", pair])}, tasks=4)
+    assert "hush" not in str(caught.value)
+
+
+def test_the_way_out_for_a_secret_is_said() -> None:
+    """It is what every job gets anyway."""
+    with pytest.raises(UsageError, match="export HF_TOKEN in the shell that submits, whose environment sbatch hands"):
+        parse_allocation({"environment": "HF_TOKEN=hush"}, tasks=4)
+
+
 def test_an_unknown_option_is_refused() -> None:
     """A misspelt option is named with those there are."""
     with pytest.raises(UsageError, match="'partiton'; known: account, array"):

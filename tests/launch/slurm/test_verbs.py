@@ -13,7 +13,7 @@ from launch.slurm.scene import Scene
 from tokenmill.errors import UsageError
 from tokenmill.launch.slurm.allocation import Allocation
 from tokenmill.launch.slurm.job import Job, live_job, submit
-from tokenmill.launch.slurm.place import job_file, slurm_folder
+from tokenmill.launch.slurm.place import job_file, script_file, slurm_folder
 from tokenmill.launch.slurm.state import read_sacct, read_scontrol, read_squeue
 from tokenmill.testing.slurm import SlurmCluster
 
@@ -147,6 +147,40 @@ def test_a_job_is_known_by_the_name_that_it_got(
     assert live_job(tmp_path) == job
     here.run("scancel", job.number)
     until(lambda: here.run("squeue", "-h") == "")
+
+
+def test_a_job_has_the_environment_of_who_submits(
+    here: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a secret that the shell has needs no place in a script; it isn't in ours."""
+    seen = tmp_path / "seen"
+    monkeypatch.setenv("SOME_TOKEN", "hush")
+    submit(tmp_path, Allocation(setup=(f'printf %s "$SOME_TOKEN" >{seen}',)))
+
+    until(lambda: here.run("squeue", "-h") == "")
+    assert seen.read_text() == "hush"
+    assert "hush" not in script_file(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("launch", "slurm", "--env", "SOME_TOKEN=hush", "--", "run", "ok.txt", "--model", "demo"),
+        ("launch", "slurm", "--env", "PLACE=hush", "--", "run", "ok.txt", "--node", "x"),
+        ("launch", "slurm", "--env", "SOME TOKEN=hush", "--", "run", "ok.txt", "--model", "demo"),
+        ("run", "ok.txt", "--model", "demo", "--on", "slurm:1,environment=SOME_TOKEN=hush"),
+    ],
+)
+def test_a_secret_is_refused_and_not_said(here: SlurmCluster, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Neither the line about it nor anything that is kept has it: there is no run, and no job."""
+    desk = Desk(tmp_path)
+
+    ended = desk.call(*words)
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "hush" not in ended.err
+    assert desk.made_runs() == []
+    assert here.run("squeue", "-h") == ""
 
 
 def test_a_job_that_nobody_could_find_again_is_cancelled(here: SlurmCluster, tmp_path: Path) -> None:

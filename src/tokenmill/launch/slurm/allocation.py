@@ -1,7 +1,7 @@
 """What is asked of SLURM for a run: nodes, processes, GPUs, time, and what is set up before they start.
 
 Every value is checked here, once, and the one that is wrong is named. Nothing of it can end a line of the script or
-begin a command of its own.
+begin a command of its own. Secrets are refused: all of this is kept, in the run's manifest and in the job's script.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from tokenmill.engine.local.environment import without_secrets
 from tokenmill.errors import UsageError
+from tokenmill.launch.spec import VARIABLES
 
 #: What stands between the values of an option that may be given more than once, where all are one text.
 BETWEEN = "\n"
@@ -83,12 +85,12 @@ _PLAIN = {
 }
 _SEVERAL = {
     "modules": (_MODULE, "a module's name, such as cuda/12.4"),
-    "environment": (_VARIABLE, "NAME=VALUE"),
+    VARIABLES: (_VARIABLE, "NAME=VALUE"),
     "extra": (_EXTRA, "an option of sbatch, such as --constraint=a100"),
     "setup": (None, "a line of shell"),
 }
 #: What those are called on the command line whose name says that there may be several.
-SHOWN = {"modules": "module", "environment": "env"}
+SHOWN = {"modules": "module", VARIABLES: "env"}
 OPTIONS = (*_PLAIN, *_SEVERAL, "nodes", "array", "container", "python", "requeue", "shared", "interrupt")
 
 
@@ -125,6 +127,8 @@ def parse_allocation(options: Mapping[str, str], tasks: int) -> Allocation:
         found["interrupt"] = value
     for line in found.get("extra", ()):
         _refuse_ours(line)
+    for pair in found.get(VARIABLES, ()):
+        _refuse_secret(pair)
     return msgspec.convert(found, Allocation)
 
 
@@ -139,9 +143,9 @@ def seconds(time: str | None) -> int | None:
 
 
 def _fits(name: str, value: str, pattern: re.Pattern[str] | None, example: str) -> None:
-    name = SHOWN.get(name, name)
     if not value.strip() or CONTROL.search(value) or (pattern is not None and not pattern.fullmatch(value)):
-        raise UsageError(f"slurm: --{name} {value!a} can't be used; write {example}")
+        shown = value.partition("=")[0] if name == VARIABLES else value
+        raise UsageError(f"slurm: --{SHOWN.get(name, name)} {shown!a} can't be used; write {example}")
 
 
 def _nodes(value: str, tasks: int) -> int:
@@ -173,3 +177,13 @@ def _refuse_ours(line: str) -> None:
     name = line.partition("=")[0]
     if name in OURS:
         raise UsageError(f"slurm: --extra {line!a} can't be used; the script sets {name} itself")
+
+
+def _refuse_secret(pair: str) -> None:
+    """By the rule that keeps secrets from ranks."""
+    name, _, value = pair.partition("=")
+    if not without_secrets({name: value}):
+        raise UsageError(
+            f"slurm: --env {name} looks like a secret, and the run's manifest and the job's script would keep it; "
+            f"leave it out and export {name} in the shell that submits, whose environment sbatch hands to the job"
+        )
