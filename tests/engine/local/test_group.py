@@ -185,6 +185,17 @@ def test_a_world_holds_several_groups() -> None:
     assert read_place({"RANK": "0"}) is None
 
 
+@pytest.mark.parametrize(
+    ("visible", "devices"), [("", [0, 1, 2, 3]), ("0,1,2,3", [0, 1, 2, 3]), ("3", [0, 0, 0, 0]), ("2,3", [0, 1, 0, 1])]
+)
+def test_a_rank_takes_a_gpu_that_it_sees(visible: str, devices: list[int]) -> None:
+    """Where each rank is shown GPUs of its own, they are numbered from 0 for each."""
+    world = WORLD | {"CUDA_VISIBLE_DEVICES": visible, "WORLD_SIZE": "4"}
+    places = [read_place(world | {"RANK": str(rank)}) for rank in range(4)]
+
+    assert [each.device for each in places if each] == devices
+
+
 def test_a_group_on_one_host_needs_no_name_of_it() -> None:
     """Whether all ranks of a group are on this host follows from the local ranks."""
 

@@ -60,6 +60,12 @@ class Scene:
             (number,) = connection.execute("SELECT count(*) FROM answer").fetchone()
             return int(number)
 
+    def sessions(self) -> int:
+        """Drivers that the run had."""
+        with closing(sqlite3.connect(f"file:{self.run_folder / 'record.db'}?mode=ro", uri=True)) as connection:
+            (number,) = connection.execute("SELECT count(*) FROM session").fetchone()
+            return int(number)
+
     def until_answered(self, number: int) -> None:
         until(lambda: self.answered >= number, self.said)
 

@@ -93,6 +93,33 @@ def test_another_element_takes_over(cluster: SlurmCluster, tmp_path: Path) -> No
     scene.check_whole()
 
 
+def test_another_element_takes_over_in_peace(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """The element that drives is told that its time ends: ranks of the others work for whoever drives next."""
+    scene = Scene(cluster, tmp_path)
+    options = ("--workers", "1", "--cpus", "2", "--array", "3", "--no-requeue")
+    with scene.started(*scene.words(*options)) as follower:
+        scene.until_answered(20)
+        node = driver_node(cluster)
+        (driving,) = cluster.run("squeue", "-h", "-w", node, "-o", "%F_%K").split()
+        cluster.run("scancel", "--batch", "--signal=USR1", driving)
+        _, err = follower.communicate(timeout=PATIENCE)
+    assert follower.returncode == 0, err + scene.said()
+    assert scene.sessions() == 2
+    scene.check_whole()
+
+
+def test_a_step_that_slurm_refuses_ends_the_job(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """No rank will ever come, so the driver doesn't wait for one until the job's time ends."""
+    scene = Scene(cluster, tmp_path, rows=3)
+    refused = "srun() { echo 'srun: error: Unable to create step: no' >&2; return 1; }"
+    done = scene.run(*scene.words("--workers", "2", "--setup", refused))
+    assert done.returncode == 4
+    assert "srun ended, and all ranks of the job with it" in done.stderr, done.stderr + scene.said()
+    assert scene.answered == 0
+    until(lambda: cluster.run("squeue", "-h") == "")
+    assert scene.workers() == []
+
+
 def driver_node(cluster: SlurmCluster) -> str:
     """The node where `tokenmill resume` runs."""
     for each in Path("/proc").iterdir():

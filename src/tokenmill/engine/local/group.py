@@ -106,8 +106,14 @@ def read_place(environment: Mapping[str, str]) -> Place | None:
         store=(address, _number(environment, "MASTER_PORT", None, least=1)),
         hosts_store=rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         one_host=first >= 0 and first + size <= here,
-        device=local,
+        device=own_device(local, environment.get("CUDA_VISIBLE_DEVICES", "")),
     )
+
+
+def own_device(local: int, visible: str) -> int:
+    """The number of a rank's GPU among those it sees: SLURM shows each task its own alone, which is then number 0."""
+    seen = [each for each in visible.split(",") if each.strip()]
+    return local % len(seen) if seen else local
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None, least: int) -> int:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,12 +25,14 @@ from tokenmill.launch.launcher import Standing, Work
 from tokenmill.launch.member import Member
 from tokenmill.launch.slurm.allocation import Allocation, parse_allocation
 from tokenmill.launch.slurm.commands import check_commands, test_script
-from tokenmill.launch.slurm.place import ELEMENT_VARIABLE, is_inside, join_file
+from tokenmill.launch.slurm.place import ELEMENT_VARIABLE, RANKS_VARIABLE, is_inside, join_file
 from tokenmill.launch.slurm.script import write_script
 from tokenmill.launch.spec import On
 
 #: Seconds that ranks have to leave after they were told to.
 GRACE = 10.0
+#: Seconds for which the driver of an array without ranks of its own waits for those of other elements.
+PATIENCE = 300.0
 
 
 class Slurm:
@@ -42,6 +45,7 @@ class Slurm:
         self._folder = work.folder
         self.allocation: Allocation = parse_allocation(on.options, on.ranks)
         self._step: subprocess.Popen[bytes] | None = None
+        self._alone_since: float | None = None
 
     def check(self) -> None:
         """Inside an allocation there is little to refuse; elsewhere SLURM is asked whether it would take the job."""
@@ -67,10 +71,17 @@ class Slurm:
         if ELEMENT_VARIABLE not in os.environ:
             self._step = self._srun()
 
-    async def poll(self, present: Sequence[Member]) -> Standing:  # noqa: ARG002 - the protocol's
+    async def poll(self, present: Sequence[Member]) -> Standing:
         if self._step is not None and (code := self._step.poll()) is not None:
             return Standing(over=f"srun ended with status {code}; its ranks are gone")
-        return Standing()
+        if not _is_gone(os.environ.get(RANKS_VARIABLE, "")) or present:
+            self._alone_since = None
+            return Standing()
+        now = time.monotonic()
+        self._alone_since = self._alone_since or now
+        if self.allocation.is_array and now - self._alone_since < PATIENCE:
+            return Standing()
+        return Standing(over="srun ended, and all ranks of the job with it; the job's log has its reason")
 
     def dismiss(self, member: Member) -> None:
         """A rank that the driver hears no more hears no driver either, and leaves by itself."""
@@ -95,10 +106,23 @@ class Slurm:
         words += [f"--ntasks={self._on.ranks}"]
         words += [*self.allocation.container, sys.executable, "-P", "-m", "tokenmill.launch.rank"]
         environment = os.environ | {FILE_VARIABLE: str(join_file(self._folder)), "TOKENMILL_TP": str(self._on.tp)}
+        if per_rank := environment.get("SLURM_CPUS_PER_TASK"):
+            environment["SRUN_CPUS_PER_TASK"] = per_rank  # srun doesn't take it over from the allocation
         try:
             return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:
             raise TokenmillError(f"srun can't be started ({error.strerror})") from error
+
+
+def _is_gone(pid: str) -> bool:
+    """Whether the process that holds the ranks has ended; where none is told of, there is none to end."""
+    if not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def _ended(step: subprocess.Popen[bytes]) -> None:

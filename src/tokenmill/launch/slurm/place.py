@@ -7,6 +7,8 @@ from pathlib import Path
 
 #: Set for what a batch script of ours starts.
 ELEMENT_VARIABLE = "TOKENMILL_SLURM_ELEMENT"
+#: The process that holds the ranks of this element, as the batch script knows it.
+RANKS_VARIABLE = "TOKENMILL_SLURM_RANKS"
 JOIN = "join.json"
 
 

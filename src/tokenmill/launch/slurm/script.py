@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenmill.errors import UsageError
 from tokenmill.launch.invitation import FILE_VARIABLE, PATIENCE_VARIABLE
 from tokenmill.launch.slurm.allocation import CONTROL, Allocation, seconds
-from tokenmill.launch.slurm.place import ELEMENT_VARIABLE, join_file, log_pattern
+from tokenmill.launch.slurm.place import ELEMENT_VARIABLE, RANKS_VARIABLE, join_file, log_pattern
 
 #: Seconds before the end of its time at which a job is told, so that what is in flight can still be answered.
 NOTICE = 90
@@ -43,9 +43,13 @@ def write_script(folder: Path, name: str, allocation: Allocation, tp: int = 1) -
     if tp > 1:
         lines += [f"export {TP_VARIABLE}={tp}"]
     command = " ".join(map(shlex.quote, [*allocation.container, allocation.python, "-P", "-m"]))
-    return (
-        "\n".join(lines) + "\n" + _BODY.format(command=command, tries=TRIES, rest=_REST if allocation.is_array else "")
+    body = _BODY.format(
+        command=command,
+        tries=TRIES,
+        well=_NEXT if allocation.is_array else "exit",
+        rest=_REST if allocation.is_array else "",
     )
+    return "\n".join(lines) + "\n" + body
 
 
 def _options(folder: Path, name: str, allocation: Allocation) -> list[str]:
@@ -101,17 +105,21 @@ if [ ! -r "$run/manifest.json" ]; then
   exit 2
 fi"""
 
-_BODY = """
-# One rank for each task. A rank that dies is started again where it was; one that was told to leave is not.
+_BODY = f"""
+# One rank for each task. A rank that dies is started again where it was. Of what sbatch was told of processors, srun
+# takes nothing over by itself.
+if [ -n "${{{{SLURM_CPUS_PER_TASK:-}}}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 srun --no-kill --kill-on-bad-exit=0 --wait=0 --overlap --input=none --unbuffered sh -c '
   trap "" TERM
   trap "exit 1" USR2
-  for try in $(seq {tries}); do "$@" && exit; sleep 1; done
-  exit 1' rank {command} tokenmill.launch.rank &
+  try=0
+  while [ $try -lt {{tries}} ]; do "$@" && {{well}}; try=$((try + 1)); sleep 1; done
+  exit 1' rank {{command}} tokenmill.launch.rank &
 ranks=$!
+export {RANKS_VARIABLE}=$ranks
 
 # The driver, or whoever stands by for it. USR1 says that the time is nearly over, TERM that the job is cancelled.
-{command} tokenmill.launch.slurm.element "$run" </dev/null &
+{{command}} tokenmill.launch.slurm.element "$run" </dev/null &
 element=$!
 ended_by=
 trap 'told=1; ended_by=USR1; kill -TERM $element 2>/dev/null' USR1
@@ -127,10 +135,12 @@ done
 kill -KILL $ranks 2>/dev/null
 if [ $code = 4 ] && [ "$ended_by" = USR1 ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 60  # which is cut short: an end of its own would look like a failure
-fi{rest}
+fi{{rest}}
 exit $code
 """
 
+#: A rank that was told to leave is done, but in an array: another element may drive from now on.
+_NEXT = "{ sleep 1; continue; }"
 #: The run is over: what still waits in the array has nothing to do.
 _REST = """
 if [ $code = 0 ] || [ $code = 3 ]; then scancel --quiet --state=PENDING "$SLURM_ARRAY_JOB_ID"; fi"""
