@@ -58,6 +58,8 @@ class Storyteller:
         self._judge = judge
         self._first = opening(recipe).key
         self._next_row = self._stories.next_row()
+        #: Input rows that can't be asked at all, which is known before a session begins.
+        self._refused = self._stories.refused() if judge is not None else set()
 
     def close(self) -> None:
         self._stories.close()
@@ -127,6 +129,9 @@ class Storyteller:
 
     def _complete(self, story: Story) -> Iterable[list[str]]:
         """The rounds of which every prompt has its final word, and none was judged."""
+        if story.root in self._refused:  # its other prompts were never written, so there is nothing to wait for
+            yield [self._first]
+            return
         seen: set[str] = set()
         for key, prompt in story.asked.items():
             if key in story.heard or key in seen or not prompt.is_final:
@@ -160,7 +165,7 @@ class Storyteller:
 
     def _tell(self, story: Story, cause: Prompt, now: float, batch: Batch) -> None:
         """Adds the prompts that a story asks next, or how it ended."""
-        told = self.told(story)
+        told = self._refusal(story) if story.root in self._refused else self.told(story)
         births = []
         try:
             for ask in told.asks:
@@ -174,6 +179,10 @@ class Storyteller:
         if told.outcome is not None:
             batch.ended += 1
             batch.entries.append(Ended(story.root, told.outcome, told.rounds, told.reasons).entry())
+
+    def _refusal(self, story: Story) -> Told:
+        """How the story of a row ends that can't be asked: with what is wrong with it."""
+        return Told(asks=(), items=(), outcome="failed", rounds=1, reasons=(story.heard[self._first].reason,))
 
     def _birth(
         self, ask: Ask, custom_id: str, parent: int, depth: int, fields: dict[str, Any], now: float

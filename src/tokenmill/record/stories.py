@@ -150,6 +150,14 @@ class Stories:
         """Rows with a final word that nobody has judged: a run ended between the two."""
         return [row for (row,) in self._connection.execute(f"SELECT request.row {_UNJUDGED} ORDER BY request.row")]
 
+    def refused(self) -> set[int]:
+        """Input rows that were refused before anything of them was sent, and not judged."""
+        query = (
+            f"SELECT request.row {_UNJUDGED} AND parent IS NULL"
+            " AND row IN (SELECT row FROM failure WHERE kind = 'refused') AND row NOT IN (SELECT row FROM attempt)"
+        )
+        return {row for (row,) in self._connection.execute(query)}
+
     def roots(self) -> Iterator[int]:
         """The input rows, in order."""
         for (row,) in self._connection.execute("SELECT row FROM request WHERE parent IS NULL ORDER BY row"):

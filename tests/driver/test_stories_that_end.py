@@ -1,0 +1,70 @@
+"""Stories of rows of which something can't be asked or judged: each ends, and as its answers say."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokenmill
+from driver.runs import run
+from tokenmill.driver.prepare import RECORD
+from tokenmill.pipeline import Recipe, Stage
+
+BAD_ROWS = """\
+{"custom_id": "ok", "text": "hello there"}
+{"custom_id": "bad", "other": "x"}
+not json
+{"custom_id": "null", "text": null}
+"""
+
+
+def read(path: Path | None, what: str = "") -> list[dict[str, Any]]:
+    assert path is not None
+    path = path.with_name(f"data.{what}.jsonl") if what else path
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def missed(answers: tokenmill.Answers) -> dict[str, dict[str, Any]]:
+    return {each["id"]: each for each in read(answers.output, "missed")}
+
+
+SAMPLES = Recipe(name="r", stages=(Stage(name="s", prompt="Say {{ text }}", n=2, sampling={"temperature": 0.7}),))
+STAGES = Recipe(name="r", stages=(Stage(name="a", prompt="Say {{ text }}"), Stage(name="b", prompt="Or {{ text }}")))
+ROUNDS = Recipe(name="r", stages=(Stage(name="s", prompt="Say {{ text }}", rounds=3),))
+
+
+@pytest.mark.parametrize("recipe", [SAMPLES, STAGES, ROUNDS], ids=["samples", "stages", "rounds"])
+def test_a_refused_row_ends_with_what_was_wrong_with_it(tmp_path: Path, recipe: Recipe) -> None:
+    """A row that can't be asked fails before anything of it is sent, with its own fault; the others go on."""
+    source = tmp_path / "rows.jsonl"
+    source.write_text(BAD_ROWS, encoding="utf-8")
+    answers = run(tmp_path, source, pipeline=recipe, bad_rows="fail")
+    ended = missed(answers)
+
+    assert {each["id"] for each in read(answers.output)} == {"ok"}
+    assert [(each["outcome"], each["rounds"], len(each["reasons"])) for each in ended.values()] == [
+        ("failed", 1, 1)
+    ] * 3
+    assert "Refused: template: 'text' is undefined; the row has 'custom_id, other'" in ended["bad"]["reasons"][0]
+    assert "Refused: broken JSON at column 1" in ended["row-3"]["reasons"][0]
+    assert "a value that it writes is null" in ended["null"]["reasons"][0]
+
+
+def test_a_refused_row_ends_when_its_run_goes_on(tmp_path: Path) -> None:
+    """A run that was left before its refused rows had ended ends them on resume, with the same bytes."""
+    source = tmp_path / "rows.jsonl"
+    source.write_text(BAD_ROWS, encoding="utf-8")
+    answers = run(tmp_path, source, pipeline=SAMPLES, bad_rows="fail", run_id="x")
+    files = {path: path.read_bytes() for path in answers.folder.glob("data.*jsonl")}
+    with sqlite3.connect(answers.folder / RECORD) as connection:
+        connection.executescript(
+            "DELETE FROM item WHERE row IN (SELECT row FROM failure); DELETE FROM story WHERE row > 0"
+        )
+    run(tmp_path, source, pipeline=SAMPLES, bad_rows="fail", run_id="x", resume=True)
+
+    assert len(files) == 3
+    assert {path: path.read_bytes() for path in files} == files
