@@ -1,6 +1,7 @@
 """The embedding model of a run with a recipe: opened when the first vectors are wanted, asked from the judging thread.
 
-The model itself lives on the run's loop. What it can't do is no row's fault: it stops the run, which can be resumed.
+The model itself lives on the run's loop. A text that it doesn't take has a vector of NaN, and costs the row it is of.
+Whatever else it can't do is no row's fault: it stops the run, which can be resumed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _Result = TypeVar("_Result")
 
 #: What stands in the manifest for vectors that need no model.
 LEXICAL_DIGEST = "words-1"
+#: Failures that may be one text's own, and a text that any model takes.
+OF_A_TEXT, PROBE = ("too_long", "refused", "filtered"), "Hello"
 
 
 class Vectors:
@@ -56,17 +59,21 @@ class Vectors:
         self._loop = loop
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of texts, one a row. Raises `NodeGone` if the model can't be used any more."""
+        """Vectors of texts, one a row, NaN for one that the model doesn't take.
+
+        Raises `NodeGone` if the model can't be used any more.
+        """
         return self._remembered.embed(texts)
 
     def _asked(self, texts: Sequence[str]) -> np.ndarray:
-        if self._embedder is None:
+        embedder = self._embedder
+        if embedder is None:
             return lexical(texts)
         try:
             if not self._is_open:
-                self._wait(self._embedder.open())
+                self._wait(embedder.open())
                 self._is_open = True
-            return self._wait(self._embedder.embed(texts))
+            return self._taken(embedder, texts)
         except EngineError as error:
             raise NodeGone(f"embedding {self._named!r}: {error.kind}: {error.message}") from error
         except NodeGone:
@@ -75,6 +82,22 @@ class Vectors:
             raise NodeGone(f"embedding {self._named!r}: {error}") from error
         except (concurrent.futures.CancelledError, RuntimeError) as error:
             raise NodeGone(f"embedding {self._named!r}: the run ended while it was asked") from error
+
+    def _taken(self, embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
+        """The vectors of texts; those that a failure may be about are asked for apart, half by half."""
+        import numpy as np
+
+        try:
+            return self._wait(embedder.embed(texts))
+        except EngineError as error:
+            if error.kind not in OF_A_TEXT:
+                raise
+        if len(texts) > 1:
+            half = len(texts) // 2
+            return np.concatenate([self._taken(embedder, part) for part in (texts[:half], texts[half:])])
+        # Raises for a model that takes no text at all any more.
+        dimensions = self._wait(embedder.embed([PROBE])).shape[1]
+        return np.full((1, dimensions), np.nan, np.float32)
 
     async def close(self) -> None:
         """Ends the model; called on the loop when nothing asks it any more."""

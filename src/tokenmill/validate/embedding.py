@@ -54,7 +54,9 @@ class Embedding:
     def _score(self, this: np.ndarray, that: np.ndarray) -> Score:
         cosine = float(this @ that)
         if cosine != cosine:
-            reason = "The model gives no vector for this text, so its meaning can't be compared."
+            text = "this text" if (this != this).any() else "the reference"
+            reason = f"The model gives no vector for {text}, which may be too long or without words, so its meaning "
+            reason += "can't be compared."
             return Score(validator=self.name, value=None, passed=False, reason=reason)
         # Four places: the last bits of a vector depend on what else was in its batch, and a score mustn't.
         value = round(max(-1.0, min(1.0, cosine)), 4)
