@@ -167,6 +167,14 @@ def test_more_json_than_anyone_asks_for_is_refused() -> None:
         ("**7/10**: fine", 7, "fine"),
         ("7 \u2014 fine\nbut 3 words are odd", 7, "fine but 3 words are odd"),
         ("The rating is 8.5, because it flows", 8.5, "it flows"),
+        ("Score: **7** / 10\nReason: fine", 7, "fine"),
+        ("Rating: 7 (out of 10)", 7, ""),
+        ("Score: 7 of 10", 7, ""),
+        ("Good,7/10", 7, ""),
+        ("A score of 7, 3 words are odd", 7, ""),
+        ("Score: 7.\n- 3 words are odd", 7, ""),
+        ("Score: 7\n\n8 would need a landmark", 7, ""),
+        ("Reason: it flows\n\n---\n\n**Score:** 7", 7, "it flows"),
     ],
 )
 def test_a_verdict_is_one_number_and_a_reason(answer: str, value: float, why: str) -> None:
@@ -190,6 +198,24 @@ def test_a_verdict_is_one_number_and_a_reason(answer: str, value: float, why: st
         "4/5 - fine",
         "1. the church is right",
         '{"score": 1' + "0" * 400 + "}",
+        "Score: 4/5",
+        "Score: 4 out of 5",
+        "Score: **4** (out of five)",
+        "Score: 4 of 5",
+        "Score: 7/10/2",
+        "Score: 7-8",
+        "Score: 7 \u2013 8",
+        "Score: 7 or 8",
+        "Score: 7 to 8 out of 10",
+        "Score 1 to 10: 7",
+        "Score: 8,5",
+        "Score: 8\u00bd",
+        "Score: 8 1/2",
+        "Score: 9%",
+        "I'd say 7-8 out of 10",
+        "I'd say 7 or 8/10",
+        "I'd say 7,5/10",
+        "Score: 7\nThe final score: 7-8",
     ],
 )
 def test_no_verdict_is_guessed(answer: str) -> None:
@@ -198,6 +224,21 @@ def test_no_verdict_is_guessed(answer: str) -> None:
 
     assert parsed.pieces == ()
     assert "score" in parsed.reason
+
+
+def test_a_number_that_is_not_clear_is_told_so() -> None:
+    """A judge that gives a range, or a number of another scale, is asked for a clear one."""
+    for answer in ("Score: 4/5", "I'd say 7-8 out of 10"):
+        parsed = parse(Parser(kind="verdict"), answer, "judge")
+
+        assert parsed.reason == "the answer gives no clear score; it must give a score from 1 to 10"
+
+
+def test_a_scale_may_end_where_it_likes() -> None:
+    """The number after `of` is that of the recipe, and per cent are of 100."""
+    assert parse(Parser(kind="verdict", high=5), "Score: 4/5", "judge").pieces[0].value == 4
+    assert parse(Parser(kind="verdict", high=5), "Score: 4.5 out of 5.", "judge").pieces[0].value == 4.5
+    assert parse(Parser(kind="verdict", high=100), "Score: 85%.", "judge").pieces[0].value == 85
 
 
 def test_half_a_character_of_json_is_replaced() -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from math import inf
 from typing import Any
 
 from msgspec import Struct
 
 from tokenmill.pipeline.json_value import find_values, misfit
 from tokenmill.pipeline.recipe import Parser
+from tokenmill.pipeline.verdict import verdict
 
 #: Longest answer that is read; a longer one is no answer of the kind that recipes ask for.
 MAX_ANSWER = 4 * 1024 * 1024
@@ -31,20 +31,6 @@ _LABEL_LEFT = re.compile(r"[\s>*_#`\"\u2022+\-]*(?:\(?\d{1,3}[.)]\s+)?[\s*_`\"\[
 _LABEL_END = re.compile(r"[ \t*_`\"\])]*(?:[:=\uff1a]|[ \t][-\u2013\u2014](?=[ \t])|$)[ \t*_`]*")
 _PLACEHOLDER = re.compile(r"(?:\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\.{3}|\u2026|n/?a|none|null|-+)[.!]?", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb", "`": "`"}
-_NUMBER = r"([-+]?\d+(?:\.\d+)?)"
-_SCORE = re.compile(rf"\b(?:score|rating|grade|verdict)\b[\s*_`\"]*(?:is|of|[:=])?[\s*_`\"]*{_NUMBER}", re.IGNORECASE)
-_SCORE_LINE = re.compile(r"\n[\s>*_#`\"\-]*(?:score|rating|grade|verdict)\b", re.IGNORECASE)
-_OF = re.compile(rf"(?<![\d./]){_NUMBER}[ \t]*(?:/|out of)[ \t]*(\d+(?:\.\d+)?)(?![\d/])", re.IGNORECASE)
-_BARE = re.compile(rf"[\s*_`]*{_NUMBER}[\s*_`.]*")
-#: A line such as `9 - fine` or `9/10: fine`; where one comes first and no other follows, it is a verdict.
-_LED = re.compile(
-    rf"^[ \t>*_`\"]*{_NUMBER}(?:[ \t]*(?:/|out of)[ \t]*(\d+))?[*_`\"]*"
-    r"(?:[ \t]+[-\u2013\u2014]+|[ \t]*:)[ \t*_`]+(?=[^\W\d])",
-    re.MULTILINE | re.IGNORECASE,
-)
-_REASON = re.compile(
-    r"\b(?:reason|reasoning|explanation|because)\b[\s*_`\"]*[:=]?[\s*_`\"]*(.+)", re.IGNORECASE | re.DOTALL
-)
 
 
 class Piece(Struct, frozen=True, kw_only=True):
@@ -271,50 +257,7 @@ def _piece(value: Any, role: str) -> Piece | None:
 
 
 def _verdict(parser: Parser, text: str, role: str) -> Parsed:
-    """A number and why; two different numbers are no verdict, and neither is one out of range."""
-    numbers, reason = _of_json(text)
-    led = [each for each in _LED.finditer(text.strip()) if each[2] in (None, f"{parser.high:g}")]
-    if not numbers:
-        numbers = [float(found[1]) for found in _SCORE.finditer(text)]
-    if not numbers:
-        numbers = [float(found[1]) for found in _OF.finditer(text) if float(found[2]) == parser.high]
-    if not numbers and (alone := _BARE.fullmatch(text)):
-        numbers = [float(alone[1])]
-    if not numbers and led and led[0].start() == 0:
-        numbers = [float(found[1]) for found in led]
-    asked = f"a score from {parser.low:g} to {parser.high:g}"
-    if not numbers:
-        return Parsed((), f"the answer gives no score; it must give {asked}")
-    if len(set(numbers)) > 1:
-        return Parsed((), f"the answer gives {len(set(numbers))} different scores; it must give one")
-    if not parser.low <= numbers[0] <= parser.high:
-        return Parsed((), f"the score {numbers[0]:g} is out of range; it must be {asked}")
-    if not reason and (found := _REASON.search(text)):
-        reason = _SCORE_LINE.split(found[1], maxsplit=1)[0]
-    if not reason and len(led) == 1 and led[0].start() == 0:
-        reason = text.strip()[led[0].end() :]
-    return Parsed((Piece(role=role, text=" ".join(reason.split())[:1000], value=numbers[0]),))
-
-
-def _float(number: float) -> float:
-    """Whole numbers of JSON may be larger than any float."""
-    try:
-        return float(number)
-    except OverflowError:
-        return inf if number > 0 else -inf
-
-
-def _of_json(text: str) -> tuple[list[float], str]:
-    numbers, reason = [], ""
-    for value in find_values(text):
-        if isinstance(value, dict):
-            low = {str(name).casefold(): each for name, each in value.items()}
-            numbers += [
-                _float(low[name])
-                for name in ("score", "rating", "grade")
-                if isinstance(low.get(name), int | float) and not isinstance(low.get(name), bool)
-            ]
-            reason = next(
-                (str(low[name]) for name in ("reason", "explanation") if isinstance(low.get(name), str)), reason
-            )
-    return numbers, reason
+    found = verdict(text, parser.low, parser.high)
+    if found.score is None:
+        return Parsed((), found.said)
+    return Parsed((Piece(role=role, text=found.said, value=found.score),))
