@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import tokenmill
 from driver.runs import run, script
@@ -182,6 +183,47 @@ def test_a_sample_does_not_grow(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="took a sample, which more rows would change"):
         extend_run(folder, Options(workload=spec), settings)
+
+
+TWO_JUDGES = Recipe(
+    name="r",
+    stages=(
+        Stage(name="s", prompt="{{ text }}", checks=(Check(use="length"),)),
+        *(
+            Stage(
+                name=name,
+                of="s",
+                judges=True,
+                at_least=5.0,
+                prompt=f"{name} rates {{{{ item.text }}}}",
+                parse=Parser(kind="verdict"),
+            )
+            for name in ("j1", "j2")
+        ),
+    ),
+)
+
+
+def test_an_item_has_the_score_of_each_judge(tmp_path: Path) -> None:
+    """Several stages may judge one, and none hides what another said."""
+    import pyarrow.parquet
+
+    rules = 'answer = "two words"\n[[rule]]\nmatch = "^j1"\nanswer = "Score: 7"\n'
+    node = script(tmp_path, f'{rules}[[rule]]\nmatch = "^j2"\nanswer = "Score: 6"')
+    for name in ("data.jsonl", "data.parquet"):
+        run(tmp_path, [{"text": "a"}], node, pipeline=TWO_JUDGES, output=tmp_path / name)
+    (item,) = lines(tmp_path / "data.jsonl")
+
+    assert item["scores"] == {"length": 2.0, "j1": 7.0, "j2": 6.0}
+    assert pyarrow.parquet.read_table(tmp_path / "data.parquet").to_pylist()[0]["scores"] == item["scores"]
+
+
+def test_a_judge_is_not_called_like_a_check_of_what_it_judges(tmp_path: Path) -> None:
+    """Their scores stand side by side under their names, so that is refused before anything is sent."""
+    stages = (replace(TWO_JUDGES.stages[0], checks=(Check(use="length", name="j2"),)), *TWO_JUDGES.stages[1:])
+
+    with pytest.raises(InputFaults, match="stage 'j2', name: stage 's', which it judges, has a check called 'j2'"):
+        run(tmp_path, [{"text": "a"}], pipeline=replace(TWO_JUDGES, stages=stages))
 
 
 def test_an_empty_data_set_is_a_whole_file(tmp_path: Path) -> None:

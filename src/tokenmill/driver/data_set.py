@@ -140,11 +140,14 @@ def _write(
     story: Story, told: Told, scores: Scores, count: Count, rest: IO[bytes], missed: IO[bytes]
 ) -> list[dict[str, Any]]:
     """Writes what isn't accepted; returns what is."""
-    verdicts = {each.about: (each.stage, each.item.value) for each in told.items if each.stage in count.judges}
+    verdicts: dict[str, dict[str, float | None]] = {}
+    for each in told.items:
+        if each.stage in count.judges:
+            verdicts.setdefault(each.about, {})[each.stage] = each.item.value
     accepted = []
     for each in told.items:
         if each.stage not in count.judges:
-            line = _line(story, told, each, scores.get(each.key, []), verdicts.get(each.key))
+            line = _line(story, told, each, scores.get(each.key, []), verdicts.get(each.key, {}))
             if each.label == "accepted":
                 accepted.append(line)
             else:
@@ -158,11 +161,9 @@ def _write(
 
 
 def _line(
-    story: Story, told: Told, each: Kept, scores: list[Scored], verdict: tuple[str, float | None] | None
+    story: Story, told: Told, each: Kept, scores: list[Scored], verdicts: dict[str, float | None]
 ) -> dict[str, Any]:
-    values: dict[str, float | None] = {score.validator: score.value for score in scores}
-    if verdict is not None:
-        values[verdict[0]] = verdict[1]
+    values: dict[str, float | None] = {score.validator: score.value for score in scores} | verdicts
     said: dict[str, Any] = {
         "id": story.custom_id,
         "item": each.key,

@@ -246,6 +246,12 @@ def _judge(recipe: Recipe, stage: Stage) -> Iterator[str]:
         )
     if stage.n > 1:
         yield "n: a stage that judges is asked once; leave n out"
+    for other in recipe.stages:
+        if other.name == stage.of and stage.name in [check.called for check in other.checks]:
+            yield (
+                f"name: stage {other.name!r}, which it judges, has a check called {stage.name!r}, and an item has "
+                "one score of each name; rename one of them"
+            )
     if any(other.of == stage.name for other in recipe.stages):
         yield "judges: other stages are about its verdicts, which aren't items; let them be about what it judges"
 
