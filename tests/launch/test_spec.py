@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenmill.driver.options import Settings, as_data
+from tokenmill.engine.local.machine import usable_cores
 from tokenmill.errors import UsageError
 from tokenmill.launch.cores import divide, place
 from tokenmill.launch.invitation import (
@@ -20,7 +21,15 @@ from tokenmill.launch.invitation import (
     find_invitation,
 )
 from tokenmill.launch.spec import On, checked, parse_on
-from tokenmill.launch.surroundings import as_torchrun, expand_counts, first_host, forget_secrets, own_gpu
+from tokenmill.launch.surroundings import (
+    as_torchrun,
+    expand_counts,
+    first_host,
+    forget_secrets,
+    own_gpu,
+    rank_environment,
+    settle,
+)
 
 INVITATION = Invitation(addresses=("10.0.0.1:99", "127.0.0.1:99"), token="a secret")
 
@@ -190,6 +199,21 @@ def test_a_rank_forgets_secrets() -> None:
     forget_secrets(said)
 
     assert said == {"PATH": "/bin", TOKEN_VARIABLE: "t", "RANK": "1"}
+
+
+@pytest.mark.parametrize("name", ["TOKENMILL_CPUS", "SLURM_CPUS_PER_TASK"])
+def test_cores_that_were_reserved(name: str) -> None:
+    """A rank takes what it was given and what it can use, however many there are and however many share the host."""
+    assert settle({name: "1", "TOKENMILL_BESIDE": "1"}).cores == 1
+    assert settle({name: "1000", "TOKENMILL_BESIDE": "1000"}).cores == usable_cores()
+    assert settle({"TOKENMILL_BESIDE": "1000"}).cores == 1
+
+
+def test_what_another_rank_was_told_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a driver is started by a rank's own launcher, its ranks have their own cores."""
+    monkeypatch.setenv("TOKENMILL_CPUS", "3")
+
+    assert "TOKENMILL_CPUS" not in rank_environment(1, {})
 
 
 def test_one_gpu_for_each_replica() -> None:

@@ -17,15 +17,18 @@ from tokenmill.launch.member import Member
 RANK_VARIABLE = "TOKENMILL_RANK"
 #: The seat a worker wants.
 SEAT_VARIABLE = "TOKENMILL_SEAT"
-#: How many ranks share this host's memory.
+#: How many ranks share this host's memory, and its cores where nothing else is said of those.
 BESIDE_VARIABLE = "TOKENMILL_BESIDE"
+#: Cores that were reserved for the rank by whoever shares them out without binding anybody to them, as Ray does.
+CPUS_VARIABLE = "TOKENMILL_CPUS"
 #: The number of the parent, where the rank shall end with it, and at SIGTERM, as launchers on this machine want it.
 LEASH_VARIABLE = "TOKENMILL_LEASH"
 TP_VARIABLE = "TOKENMILL_TP"
 #: What tells a rank where to go and what it is, by us or by other launchers.
 _TOLD = (
     *(JOIN_VARIABLE, TOKEN_VARIABLE, FILE_VARIABLE, RANK_VARIABLE, SEAT_VARIABLE, BESIDE_VARIABLE, LEASH_VARIABLE),
-    *(TP_VARIABLE, CORES_VARIABLE, SHARE_VARIABLE, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    *(TP_VARIABLE, CORES_VARIABLE, SHARE_VARIABLE, CPUS_VARIABLE),
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"),
 )
 #: Ports for ranks to meet at that are made of a SLURM job's number.
@@ -94,7 +97,7 @@ def settle(environment: Mapping[str, str]) -> Member:
     elif environment.get(SHARE_VARIABLE):
         pin(divide(physical_cores(), max(1, here))[number(environment, "LOCAL_RANK", 0) % max(1, here)])
         cores = usable_cores()
-    elif per_rank := number(environment, "SLURM_CPUS_PER_TASK", 0):
+    elif per_rank := number(environment, CPUS_VARIABLE, 0) or number(environment, "SLURM_CPUS_PER_TASK", 0):
         cores = min(usable_cores(), per_rank)
     else:
         cores = max(1, usable_cores() // beside)

@@ -7,14 +7,14 @@ ever restarted by Ray itself, as its rank would have to be known to be gone firs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from tokenmill.launch.ray.holder import Holder
-from tokenmill.launch.ray.share import share
+from tokenmill.launch.ray.share import share, told, wanted
 from tokenmill.launch.ray.wire import Hold, Over, Report, Told
 
 #: Seconds before a worker that ended is placed anew; doubled each time it ends soon.
@@ -55,23 +55,16 @@ class Actors:
         self._told: set[str] = set()
         self._posts = [Post(index) for index in range(hold.seats)]
         self._over = False
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self._nodes = nodes
-        self._share = share(hold, nodes)
+        self._nodes = _resources()
+        self._share = share(hold, list(self._nodes.values()))
 
     def unfit(self) -> str:
         """Why no node that is there now could ever hold a worker; empty if one can."""
-        wanted = {"GPU": self._share.gpus * self._hold.tp, "CPU": self._share.cpus * self._hold.tp}
-        if self._hold.resource is not None:
-            wanted[self._hold.resource[0]] = self._hold.resource[1]
-        if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in self._nodes):
+        needs, nodes = wanted(self._hold, self._share), list(self._nodes.values())
+        if any(all(node.get(name, 0.0) >= amount for name, amount in needs.items()) for node in nodes):
             return ""
-        asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
-        most = ", ".join(
-            f"{max((node.get(name, 0.0) for node in self._nodes), default=0.0):g} {name}"
-            for name, amount in wanted.items()
-            if amount
-        )
+        asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())
+        most = ", ".join(f"{max((node.get(name, 0.0) for node in nodes), default=0.0):g} {name}" for name in needs)
         return (
             f"a worker needs {asked} on one node, and no node of the Ray cluster has them (at most {most}); ask for "
             "less, or add such a node"
@@ -141,7 +134,7 @@ class Actors:
             self._lose(post, str(said))
             return
         post.facts = None
-        version, host = said
+        version, host, *where = said  # another version may say less
         if version != self._hold.version:
             unlike = (
                 f"host {host} of the Ray cluster has tokenmill {version} and the driver {self._hold.version}; install "
@@ -151,9 +144,14 @@ class Actors:
             self._lose(post, unlike)
             return
         post.since = time.monotonic()
-        post.ended = post.actor.hold.remote(
-            self._hold.environment, post.index, post.generation, self._hold.tp, self._share.beside
-        )
+        environment = self._hold.environment | told(self._hold, self._share, self._node(where[0]))
+        post.ended = post.actor.hold.remote(environment, post.index, post.generation, self._hold.tp)
+
+    def _node(self, name: str) -> Mapping[str, float]:
+        """What the node of that name has; it may have joined since."""
+        if name not in self._nodes:
+            self._nodes = _resources()
+        return self._nodes.get(name, {})
 
     def _lose(self, post: Post, reason: str) -> None:
         """The worker is gone, or must go; another takes its place after a while."""
@@ -183,6 +181,11 @@ class Actors:
         if not self._over and all(post.is_hopeless for post in self._posts):
             self._over = True
             self._tell(Over(f"no worker stays alive on the Ray cluster: {self._posts[0].last}"))
+
+
+def _resources() -> dict[str, Mapping[str, float]]:
+    """What each node has that is there now, by the name that Ray gave it."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The actor of one worker: starts its ranks beside itself, where Ray placed it, and ends them with itself.
 
 The kernel kills a rank whose parent is gone, so ranks end however the actor ends: told to, killed, with its node, or
-with the driver's job. Nothing heavy is imported here, and nothing of Ray: this is plain Python in Ray's process.
+with the driver's job. Nothing heavy is imported here: but for `facts` this is plain Python in Ray's process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import threading
 import time
 
 from tokenmill.launch.surroundings import (
-    BESIDE_VARIABLE,
     LEASH_VARIABLE,
     RANK_VARIABLE,
     TP_VARIABLE,
@@ -36,19 +35,21 @@ NOT_FOR_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 class Holder:
     """Holds one worker; `facts` says where it came to be, `hold` lasts as long as its ranks do."""
 
-    def facts(self) -> tuple[str, str]:
-        """The version of tokenmill here, and the host."""
+    def facts(self) -> tuple[str, str, str]:
+        """The version of tokenmill here, the host, and what Ray calls this node."""
+        import ray
+
         import tokenmill
 
-        return tokenmill.__version__, socket.gethostname()
+        return tokenmill.__version__, socket.gethostname(), ray.get_runtime_context().get_node_id()
 
-    def hold(self, environment: dict[str, str], index: int, generation: int, tp: int, beside: int) -> str:
+    def hold(self, environment: dict[str, str], index: int, generation: int, tp: int) -> str:
         """Runs the ranks of worker `index`; returns how the first of them ended. Runs in the process's main thread."""
         port = _free_port() if tp > 1 else 0
         ranks: list[_Rank] = []
         try:
             for local in range(tp):  # one by one: those that were started are ended if a later one can't be
-                own = _environment(environment, index, generation, local, tp, beside, port)
+                own = _environment(environment, index, generation, local, tp, port)
                 ranks.append(_Rank(own))
             while all(rank.process.poll() is None for rank in ranks):
                 time.sleep(LOOK)
@@ -93,19 +94,17 @@ class _Rank:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        while data := os.read(self.process.stdout.fileno(), 65536):
-            self._tail = (self._tail + data)[-TAIL:]
+        with self.process.stdout as pipe:
+            while data := os.read(pipe.fileno(), 65536):
+                self._tail = (self._tail + data)[-TAIL:]
 
 
-def _environment(
-    given: dict[str, str], index: int, generation: int, local: int, tp: int, beside: int, port: int
-) -> dict[str, str]:
+def _environment(given: dict[str, str], index: int, generation: int, local: int, tp: int, port: int) -> dict[str, str]:
     """What a rank of this host is started with; GPUs are those that Ray gave this actor."""
     own = rank_environment(1, {})  # once a rank knows its model it sets the number of threads itself
     own = {name: value for name, value in own.items() if name not in NOT_FOR_RANKS} | given
     own |= {
         LEASH_VARIABLE: str(os.getpid()),
-        BESIDE_VARIABLE: str(beside),
         RANK_VARIABLE: str(index * tp + local),
         "TORCHELASTIC_RESTART_COUNT": str(generation),
         TP_VARIABLE: str(tp),

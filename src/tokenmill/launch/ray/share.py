@@ -1,4 +1,8 @@
-"""What each rank gets of a cluster, decided from what its nodes have."""
+"""What each rank gets of a cluster, decided from what its nodes have, and what it is told of that.
+
+Ray keeps accounts of processors and binds nobody to them: a rank takes no more threads than were reserved for it
+because it is told their number.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from tokenmill.launch.ray.wire import Hold
+from tokenmill.launch.surroundings import BESIDE_VARIABLE, CPUS_VARIABLE
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """GPUs and CPUs of each rank; `beside`: how many ranks may come to share a node's memory."""
+    """GPUs and CPUs of each rank."""
 
     gpus: float
     cpus: float
-    beside: int
 
 
 def share(hold: Hold, nodes: Sequence[Mapping[str, float]]) -> Share:
@@ -33,13 +37,19 @@ def share(hold: Hold, nodes: Sequence[Mapping[str, float]]) -> Share:
         cpus = 1.0
     else:
         cpus = float(max(1, int(min(able, default=1.0) // (together * hold.tp))))
-    fit = [_fit(node, cpus * hold.tp, gpus * hold.tp) for node in nodes]
-    return Share(gpus=gpus, cpus=cpus, beside=max(1, min(max(fit, default=1), hold.seats)) * hold.tp)
+    return Share(gpus=gpus, cpus=cpus)
 
 
-def _fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Workers that this node has room for."""
-    room = [node.get("CPU", 0.0) // cpus]
-    if gpus:
-        room.append(node.get("GPU", 0.0) // gpus)
-    return int(min(room))
+def wanted(hold: Hold, each: Share) -> dict[str, float]:
+    """What a node must have for one worker, by Ray's names; nothing that needn't be there."""
+    found = {"GPU": each.gpus * hold.tp, "CPU": each.cpus * hold.tp}
+    if hold.resource is not None:
+        found[hold.resource[0]] = hold.resource[1]
+    return {name: amount for name, amount in found.items() if amount}
+
+
+def told(hold: Hold, each: Share, node: Mapping[str, float]) -> dict[str, str]:
+    """What the ranks of a worker on this node are told: their cores, and how many ranks may share its memory."""
+    room = min(node.get(name, 0.0) // amount for name, amount in wanted(hold, each).items())
+    beside = max(1, min(int(room), hold.seats)) * hold.tp
+    return {CPUS_VARIABLE: str(max(1, int(each.cpus))), BESIDE_VARIABLE: str(beside)}
