@@ -235,6 +235,20 @@ def test_a_port_that_is_taken_is_named() -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(("remote", "place"), [(False, "127.0.0.1"), (True, "driver.example")])
+def test_workers_are_told_where_the_door_is(remote: bool, place: str) -> None:
+    """Those of other hosts go where the user says; those of this one go to loopback, as nothing else listens."""
+
+    async def story() -> None:
+        door = Door(Seats(1), 10, note=print, lost=print)
+        invitation = await door.open(remote=remote, address="driver.example")
+        await door.close()
+        (address,) = invitation.addresses
+        assert address.rpartition(":")[0] == place
+
+    asyncio.run(story())
+
+
 def test_the_token_is_in_no_text() -> None:
     """Neither the invitation nor what is noted shows it."""
 

@@ -89,7 +89,7 @@ class Door:
         self._beating: asyncio.Task[None] | None = None
 
     async def open(self, *, remote: bool, address: str | None = None, port: int = 0) -> Invitation:
-        """Listens; raises `UsageError` if that can't be done there."""
+        """Listens; raises `UsageError` if that can't be done there. `address` is for workers of other hosts alone."""
         host = LOOPBACK if not remote else "::" if _is_ipv6(address) else "0.0.0.0"
         try:
             self._server = await asyncio.get_running_loop().create_server(lambda: Guest(self), host, port)
@@ -99,7 +99,7 @@ class Door:
                 f"workers can't be let in at {host} port {port} ({reason}); choose another port"
             ) from error
         port = self._server.sockets[0].getsockname()[1]
-        names = [address] if address else own_addresses() if remote else [LOOPBACK]
+        names = [LOOPBACK] if not remote else [address] if address else own_addresses()
         self._beating = asyncio.create_task(self._beat(), name="beats")
         return Invitation(addresses=tuple(with_port(name, port) for name in names), token=self.token)
 

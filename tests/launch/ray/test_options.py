@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tokenmill.errors import UsageError
 from tokenmill.launch.launcher import Work
@@ -102,6 +103,15 @@ def test_gpus_are_for_ranks_that_compute_there() -> None:
     on = parse_on("ray:1,gpus=1")
 
     with pytest.raises(UsageError, match="add --device cuda"):
+        Ray(on, Work()).check()
+
+
+def test_an_address_for_workers_of_other_hosts_needs_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray of this machine never looks there; the line says how a cluster is named, which is often what was meant."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    on = replace(parse_on("ray:1"), address="10.0.0.1")
+
+    with pytest.raises(UsageError, match=r"--address 10\.0\.0\.1 is for workers of other hosts.*by --ray-address"):
         Ray(on, Work()).check()
 
 

@@ -65,6 +65,11 @@ class Ray:
     def check(self) -> None:
         if self._options.gpus and not self._on_gpu:
             raise UsageError(f"--on {self._on}: a GPU for each rank, which computes on the CPU; add --device cuda")
+        if self._on.address is not None and not self.remote:
+            raise UsageError(
+                f"--on {self._on}: --address {self._on.address} is for workers of other hosts, and without a cluster "
+                "Ray is started on this one; name a cluster by --ray-address, or leave --address out"
+            )
         try:
             metadata.version("ray")
         except metadata.PackageNotFoundError as error:
