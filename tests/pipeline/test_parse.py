@@ -68,11 +68,30 @@ def test_a_word_of_a_sentence_is_no_label() -> None:
     assert found(SECTIONS, answer)[1] == ("positive", "Turn Negative numbers are below zero.")
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("Okay, hmm.\n</think>\n\nTurn left at the church.", "Turn left at the church."),
+        ("Okay.</THINKING>Turn left.", "Turn left."),
+        ("Go right?</think>No.</think>Turn left.", "Turn left."),
+        ("Go right?</think>Turn<think>hmm</think> left.", "Turn left."),
+        ("<think>Okay.</think>Turn <thinking>or go</thinking>left.", "Turn left."),
+        ("<think>So <think> again</think> it is.</think> Turn left.", "Turn left."),
+        ("Turn left, \u0130 <b>think</b>.", "Turn left, \u0130 <b>think</b>."),
+    ],
+)
+def test_thoughts_are_no_part_of_an_answer(answer: str, text: str) -> None:
+    """A template may have begun them, so that the answer only ends them."""
+    assert found(Parser(), answer) == [("say", text)]
+
+
 def test_an_answer_that_never_ends_its_thoughts_says_nothing() -> None:
     """What a model thinks is not its answer."""
-    parsed = parse(SECTIONS, "<think>Positive 1: Go left.", "say")
+    for answer in ("<think>Positive 1: Go left.", "Hmm.</think>Go left.<think>Positive 1: a</thinking>"):
+        parsed = parse(SECTIONS, answer, "say")
 
-    assert (parsed.pieces, parsed.reason) == ((), "the answer ends inside its thoughts and says nothing after them")
+        assert (parsed.pieces, parsed.reason) == ((), "the answer ends inside its thoughts and says nothing after them")
+    assert parse(SECTIONS, "Positive 1: Go left.</think>", "say").reason == "the answer is empty"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +125,7 @@ JSON = Parser(kind="json", schema=SCHEMA)
         '{"question": "Q", "answer": "A"}',
         'Here it is:\n```json\n{"question": "Q", "answer": "A",}\n```\nDone.',
         'I thought of {braces} and [1]: {"question": "Q", "answer": "A"}',
+        'A screen of 5" has this: {"question": "Q", "answer": "A",}',
         '{"question": "Q", "answer": "A"} {"question": "Q", "answer": "A"}',
     ],
 )
@@ -268,9 +288,25 @@ def test_no_text_breaks_a_parser(parser: Parser, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["{" * 200_000, "[" * 100_000 + "]" * 100_000, "Positive 1: " * 100_000, "1. " * 300_000, "*" * 500_000]
+    "answer",
+    [
+        "{" * 200_000,
+        "[" * 100_000 + "]" * 100_000,
+        "Positive 1: " * 100_000,
+        "1. " * 300_000,
+        "*" * 500_000,
+        "score" + " " * 1_000_000,
+        "score" + "*_" * 500_000,
+        "Score: 7\nReason: a" + "\n" * 300_000 + "b",
+        "<think>" * 300_000,
+        "<think></thinking>" * 100_000,
+        "</think>" * 300_000,
+        '{"text": "a, ' + '\\"' * 500_000,
+        "Positive 1: a\n" + "b\n" * 1_500_000,
+    ],
+    ids=lambda answer: f"{answer[:12]!r} {answer[-4:]!r} {len(answer)}",
 )
 def test_a_long_hostile_answer_takes_no_long_time(answer: str) -> None:
-    """Half a megabyte of nonsense ends like any other answer; the test's own limit is far beyond what that takes."""
+    """Megabytes of nonsense end like any other answer; the test's own limit is far beyond what that takes."""
     for parser in (SECTIONS, JSON, Parser(), Parser(kind="lines"), Parser(kind="verdict")):
         parse(parser, answer, "say")

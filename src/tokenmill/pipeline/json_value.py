@@ -15,11 +15,15 @@ from tokenmill.validate.pattern import whole
 SCHEMA = "json_schema"
 #: Most places of one answer at which JSON is looked for.
 MAX_STARTS = 200
+#: Most characters of one answer that are read in vain, for each of its own: what never ends is read from every start.
+_IN_VAIN = 8
 #: Deepest nesting that is read.
 MAX_DEPTH = 64
 
 _START = re.compile(r"[{\[]")
-_TRAILING = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+#: Strings, of which one that never ends takes the rest, so that nothing is read twice; and commas before an end.
+_TRAILING = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|(\\?\Z)))|,(?=\s*[}\]])', re.DOTALL)
+_COMMA = re.compile(r",(?=\s*[}\]])")
 
 
 class _Refused(ValueError):
@@ -33,7 +37,7 @@ def find_values(text: str) -> list[Any]:
     """
     found = _scan(text)
     if not found and "," in text:
-        found = _scan(_TRAILING.sub(lambda each: each[1] or "", text))
+        found = _scan(_TRAILING.sub(_without_comma, text))
     kept: list[Any] = []
     for value in found:
         if value not in kept:
@@ -41,17 +45,23 @@ def find_values(text: str) -> list[Any]:
     return kept
 
 
+def _without_comma(found: re.Match[str]) -> str:
+    """What stays of a string or a comma; a string that never ends is none, but a quotation mark before something."""
+    return (found[1] or "") if found[2] is None else _COMMA.sub("", found[1])
+
+
 def _scan(text: str) -> list[Any]:
     found: list[Any] = []
-    position = 0
+    position, left = 0, max(_IN_VAIN * len(text), 1 << 20)
     for _ in range(MAX_STARTS):
         start = _START.search(text, position)
-        if start is None:
+        if start is None or left < 0:
             break
         try:
             value, position = _DECODER.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
             position = start.end()
+            left -= getattr(error, "pos", len(text)) - start.start()
             continue
         if value and _depth(value) <= MAX_DEPTH:
             found.append(_whole(value))

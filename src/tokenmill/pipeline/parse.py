@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from tokenmill.pipeline.json_value import find_values, misfit
 from tokenmill.pipeline.recipe import Parser
+from tokenmill.pipeline.thoughts import without_thoughts
 from tokenmill.pipeline.verdict import verdict
 
 #: Longest answer that is read; a longer one is no answer of the kind that recipes ask for.
@@ -24,8 +25,6 @@ MAX_ITEMS = 1000
 #: Most faults of one answer that are told.
 TOLD = 5
 
-_THOUGHT = re.compile(r"<(think|thinking)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_OPEN_THOUGHT = re.compile(r"<(?:think|thinking)>", re.IGNORECASE)
 _ENTRY = re.compile(r"[ \t]*(?:[-*+\u2022]|\(?\d{1,3}[.):])[ \t]+(?=\S)")
 _LABEL_LEFT = re.compile(r"[\s>*_#`\"\u2022+\-]*(?:\(?\d{1,3}[.)]\s+)?[\s*_`\"\[(]*")
 _LABEL_END = re.compile(r"[ \t*_`\"\])]*(?:[:=\uff1a]|[ \t][-\u2013\u2014](?=[ \t])|$)[ \t*_`]*")
@@ -53,8 +52,8 @@ def parse(parser: Parser, answer: str, role: str) -> Parsed:
     """Reads an answer; `role` is that of items to which the parser gives none. Never raises for any text."""
     if len(answer) > MAX_ANSWER:
         return Parsed((), f"the answer has {len(answer)} characters, more than {MAX_ANSWER}")
-    text = _THOUGHT.sub("", answer)
-    if _OPEN_THOUGHT.search(text):
+    text = without_thoughts(answer)
+    if text is None:
         return Parsed((), "the answer ends inside its thoughts and says nothing after them")
     if not text.strip():
         return Parsed((), "the answer is empty")
@@ -102,14 +101,19 @@ def _bare(text: str) -> str:
 def _sections(parser: Parser, text: str) -> Parsed:
     known = {_folded(label): (role, label) for role, labels in parser.labels.items() for label in labels}
     found: dict[str, list[str]] = {}
+    lines: list[str] = []
     current: str | None = None
     for line in text.splitlines():
         label, rest = _label(line, known)
         if label is not None:
-            current = label
-            found.setdefault(label, []).append(rest)
-        elif current is not None and not line.strip().startswith("```"):
-            found[current][-1] += "\n" + line
+            if current is not None:
+                found[current].append("\n".join(lines))
+            current, lines = label, [rest]
+            found.setdefault(label, [])
+        elif not line.strip().startswith("```"):
+            lines.append(line)
+    if current is not None:
+        found[current].append("\n".join(lines))
     pieces, faults = [], []
     for folded, (role, label) in known.items():
         texts = list(dict.fromkeys(filter(None, map(_section_text, found.get(folded, [])))))
@@ -165,15 +169,16 @@ def _section_text(text: str) -> str:
 def _lines(text: str, role: str) -> Parsed:
     lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
     is_list = sum(1 for line in lines if _ENTRY.match(line)) > 0
-    entries: list[str] = []
+    found: list[list[str]] = []
     for line in lines:
         mark = _ENTRY.match(line)
         if mark is not None:
-            entries.append(line[mark.end() :])
+            found.append([line[mark.end() :]])
         elif not is_list:
-            entries.append(line)
-        elif entries and line[:1] in " \t":
-            entries[-1] += " " + line.strip()  # an entry that goes on
+            found.append([line])
+        elif found and line[:1] in " \t":
+            found[-1].append(line.strip())  # an entry that goes on
+    entries = [" ".join(parts) for parts in found]
     if not is_list and len(entries) > 1 and entries[0].rstrip().endswith(":"):
         entries = entries[1:]
     texts = [bare for bare in map(_bare, entries) if bare]
