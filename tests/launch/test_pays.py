@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from cli.desk import Desk
 from cli.tiny_model import write_tiny_model
-from tokenmill.driver.launching import groups_on, refuse_slower, seats_of
+from tokenmill.driver.launching import WHOLE, groups_on, refuse_slower, seat_names, seats_of
 from tokenmill.driver.options import Options, Settings, absolute
 from tokenmill.driver.survey import survey
 from tokenmill.driver.verdicts import Group, keep, read_verdicts, stored_of
@@ -93,3 +93,23 @@ def test_the_user_may_have_them_anyway(desk: Desk) -> None:
     refuse_slower(settings(desk, slots=3), group.digest, desk.runs)
     with pytest.raises(UsageError, match="one process with all cores was faster"):
         refuse_slower(settings(desk), group.digest, desk.runs)
+
+
+@pytest.mark.parametrize("device", [None, "cpu", "mps"])
+def test_one_process_with_everything_stands_beside_those_that_share_it(desk: Desk, device: str | None) -> None:
+    """With strategy `auto`: on the processor, which a run takes that names no device, and on a machine's one GPU."""
+    chosen = settings(desk, device=device, strategy="auto", kv_memory=1 << 24)
+
+    assert seat_names(chosen) == ("worker-0", "worker-1", WHOLE)
+    assert group_of(desk, chosen).nodes == (0, 1, 2)
+
+
+def test_processes_with_a_gpu_each_are_held_against_nothing(desk: Desk) -> None:
+    """One more would need a GPU that another has, and what was once measured of shared cores says nothing of them."""
+    on_cores = group_of(desk, settings(desk))
+    keep(desk.runs, [stored_of(replace(on_cores, device="cuda"), ALONE, {})])
+    chosen = settings(desk, device="cuda", strategy="auto")
+
+    assert seat_names(chosen) == ("worker-0", "worker-1")
+    assert groups_on(chosen, seats_of(chosen, remote=False), on_cores.digest) == []
+    refuse_slower(chosen, on_cores.digest, desk.runs)

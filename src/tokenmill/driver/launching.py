@@ -2,7 +2,8 @@
 
 All seats hold the one model that the run names. On one machine several processes share its cores with what one process
 could do alone. With strategy `auto` one more worker with all cores stands beside them, and the run's own trial finds
-out which of the two is faster; a verdict from before is enough to refuse the slower one.
+out which of the two is faster; a verdict from before is enough to refuse the slower one. Processes with a GPU each have
+more than one process has, so there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -55,9 +56,13 @@ def check_divider(settings: Settings) -> None:
 
 def has_whole(settings: Settings) -> bool:
     """Whether one worker with all cores is measured beside the others."""
+    return divides_machine(settings) and settings.routing == "auto" and settings.together == "ask"
+
+
+def divides_machine(settings: Settings) -> bool:
+    """Whether several workers have together what one process could have alone; of CUDA's GPUs each rank has its own."""
     on = settings.on
-    is_divided = on is not None and on.kind == "processes" and on.workers > 1
-    return is_divided and settings.routing == "auto" and settings.together == "ask"
+    return on is not None and on.kind == "processes" and on.workers > 1 and settings.device != "cuda"
 
 
 def seat_names(settings: Settings) -> tuple[str, ...]:
@@ -83,7 +88,7 @@ def seats_of(settings: Settings, *, remote: bool) -> list[Node]:
 def groups_on(settings: Settings, nodes: Sequence[Node], digest: str) -> list[Group]:
     """The workers of this machine and the one with all cores, as one group; none where nothing is to be measured."""
     on = settings.on
-    if on is None or on.kind != "processes" or on.workers < 2:
+    if on is None or not divides_machine(settings):
         return []
     target = nodes[0].target
     parts = tuple(f"local:{target} {index + 1} of {on.workers}{_ranks(on)}" for index in range(on.workers))

@@ -63,8 +63,8 @@ class Processes:
         for index, name in enumerate(names):
             is_whole = self._work.whole and index == on.workers
             cores = divide(physical_cores(), tp) if is_whole else shares[index * tp : (index + 1) * tp]
-            begin = 0 if is_whole else index * tp
-            team = Team(name, index * tp, cores, invitation, gpus[begin : begin + tp], beside=on.ranks + tp * is_whole)
+            own = gpus[index * tp : (index + 1) * tp]
+            team = Team(name, index * tp, cores, invitation, own, beside=on.ranks + tp * is_whole)
             self._teams.append(team)
             self._begin(team)
 
