@@ -29,6 +29,21 @@ def chained() -> Recipe:
     )
 
 
+def beside(n: int = 2) -> Recipe:
+    """Two stages that know nothing of each other, and one that is about the items of the second."""
+    lines = Parser(kind="lines")
+    return Recipe(
+        name="beside",
+        rounds=2,
+        sampling={"temperature": 1.0},
+        stages=(
+            Stage(name="one", prompt="{{ text }}", parse=lines, n=n),
+            Stage(name="two", prompt="{{ text }}", parse=lines, target={"two": 2}),
+            Stage(name="more", prompt="{{ item.text }}", of="two", parse=lines),
+        ),
+    )
+
+
 VERDICT = Parser(kind="verdict")
 
 

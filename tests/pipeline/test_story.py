@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.recipes import chained, play, said, simple, texts, verdict
+from pipeline.recipes import beside, chained, play, said, simple, texts, verdict
 from tokenmill.pipeline import Ask, Heard, Judged, Parser, Recipe, Stage, Told, tell
 
 
@@ -81,12 +81,44 @@ def test_nothing_answered_is_a_failure() -> None:
     assert "crash: it died." in told.reasons
 
 
-def test_what_cannot_be_judged_fails_the_row_at_once() -> None:
-    """A validator that raised ends the story with its name, and nothing more is asked."""
+def test_what_cannot_be_judged_fails_the_row() -> None:
+    """A validator that raised ends its stage with its name, and nothing more is asked there."""
     told = tell(simple(), {"say.1.1": Heard(broken="validator 'x' raised ValueError: no")})
 
     assert (told.outcome, told.asks) == ("failed", ())
     assert told.reasons == ("validator 'x' raised ValueError: no",)
+
+
+def test_a_stage_that_breaks_leaves_the_others_alone() -> None:
+    """What is broken in one stage ends that stage; the row fails when the others have ended, and keeps their items."""
+    recipe = Recipe(name="two", rounds=2, stages=(Stage(name="a", prompt="x"), Stage(name="b", prompt="y")))
+    broken = Heard(broken="validator 'x' raised ValueError: no")
+
+    waiting = tell(recipe, {"a.1.1": broken})
+    told = tell(recipe, {"a.1.1": broken, "b.1.1": said("good", role="b")})
+
+    assert ([ask.key for ask in waiting.asks], waiting.outcome) == (["b.1.1"], None)
+    assert (told.outcome, told.rounds, texts(told)) == ("failed", 1, ["good"])
+    assert told.reasons == (broken.broken,)
+    assert tell(recipe, {"b.1.1": said("good", role="b"), "a.1.1": broken}) == told
+
+
+def test_an_item_whose_judge_breaks_is_refused_and_not_refined() -> None:
+    """Its stage goes on with the items that were judged, and asks for no more."""
+    heard = {
+        "ask.1.1": said("p", "q", role="ask"),
+        "ask.1.1#1/judge.1.1": Heard(broken="validator 'x' raised."),
+        "ask.1.1#2/judge.1.1": verdict(8),
+    }
+    told = tell(chained(), heard)
+
+    assert [ask.key for ask in told.asks] == ["ask.1.1#2/reply.1.1"]
+    assert [(each.label, each.reasons) for each in told.items if each.stage == "ask"] == [
+        ("best", ("judge gave no verdict: validator 'x' raised.",)),
+        ("accepted", ()),
+    ]
+    told = tell(chained(), heard | {"ask.1.1#2/reply.1.1": said("r", role="reply")})
+    assert (told.outcome, texts(told), told.reasons) == ("failed", ["", "q", "r"], ("validator 'x' raised.",))
 
 
 def test_a_judge_decides_before_an_item_is_accepted() -> None:
@@ -122,12 +154,14 @@ SHARE = st.floats(0, 1)
 
 
 def _world(seed: int, quality: float) -> object:
-    """Answers that depend on the prompt alone: some items bad, some answers empty, some prompts failed."""
+    """Answers that depend on the prompt alone: bad items, empty answers, prompts that failed, answers that broke."""
 
     def heard(ask: Ask) -> Heard:
         draw = random.Random(f"{seed}:{ask.key}")
         if draw.random() < 0.05:
-            return Heard(is_answered=False, reason="It failed.")
+            return Heard(is_answered=False, reason=f"{ask.key} failed.")
+        if draw.random() < 0.05:
+            return Heard(broken=f"{ask.key} broke.")
         if ask.stage == "judge":
             return verdict(10 * draw.random()) if draw.random() < 0.8 else Heard(reason="No score.")
         count = draw.randrange(4)
@@ -139,6 +173,7 @@ def _world(seed: int, quality: float) -> object:
 RECIPES = st.one_of(
     st.builds(simple, st.integers(1, 4), st.integers(1, 3), st.integers(0, 3), st.sampled_from(["target", "all"])),
     st.builds(chained),
+    st.builds(beside, st.integers(1, 3)),
 )
 
 

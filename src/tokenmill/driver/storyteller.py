@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +25,11 @@ from tokenmill.workload import Reader, predict
 from tokenmill.workload.faults import RowFault
 from tokenmill.workload.spec import Spec
 
-FAILED, BROKEN = "failed", "broken"
+#: Roles of what is no item: an answer that never came, one that couldn't be judged, a prompt that couldn't be written.
+FAILED, BROKEN, UNWRITTEN = "failed", "broken", "unwritten"
+
+#: A row that joins the run, and its values in the record.
+_Birth: TypeAlias = tuple[Arrived, tuple[object, ...]]
 
 
 class Batch(Struct):
@@ -166,27 +170,42 @@ class Storyteller:
     def _tell(self, story: Story, cause: Prompt, now: float, batch: Batch) -> None:
         """Adds the prompts that a story asks next, or how it ended."""
         told = self._refusal(story) if story.root in self._refused else self.told(story)
-        births = []
-        try:
-            for ask in told.asks:
-                if ask.key not in story.asked:
-                    births.append(self._birth(ask, story.custom_id, cause.row, cause.depth + 1, story.fields, now))
-        except RowFault as fault:
-            reasons = (f"stage {ask.stage!r}: {fault}", *told.reasons)
-            told, births = replace(told, outcome="failed", reasons=reasons), []
-        batch.arrived += [arrived for arrived, _ in births]
-        batch.entries += [("request", values) for _, values in births]
+        births: dict[str, _Birth] = {}
+        while unwritten := self._write(story, told, births, cause, now):
+            batch.entries += unwritten
+            told = self.told(story)
+        for ask in told.asks:  # in their order, and without the rounds of which one couldn't be written
+            if ask.key in births:
+                arrived, values = births[ask.key]
+                batch.arrived.append(arrived)
+                batch.entries.append(("request", values))
         if told.outcome is not None:
             batch.ended += 1
             batch.entries.append(Ended(story.root, told.outcome, told.rounds, told.reasons).entry())
+
+    def _write(self, story: Story, told: Told, births: dict[str, _Birth], cause: Prompt, now: float) -> list[Entry]:
+        """Adds the prompts that are new to `births`.
+
+        Stops at one that can't be written: the story hears that its round can't be asked, and that is returned.
+        """
+        for ask in told.asks:
+            if ask.key in story.asked or ask.key in births:
+                continue
+            try:
+                births[ask.key] = self._birth(ask, story.custom_id, cause.row, cause.depth + 1, story.fields, now)
+            except RowFault as fault:
+                reason, number = f"stage {ask.stage!r}: {fault}", -len(story.heard.keys() - story.asked.keys())
+                keys = round_keys(self._recipe, ask.key)
+                story.heard |= dict.fromkeys(keys, Heard(broken=reason))
+                found = (_whole(story.root, UNWRITTEN, reason, number - at, key) for at, key in enumerate(keys, 1))
+                return [each.entry() for each in found]
+        return []
 
     def _refusal(self, story: Story) -> Told:
         """How the story of a row ends that can't be asked: with what is wrong with it."""
         return Told(asks=(), items=(), outcome="failed", rounds=1, reasons=(story.heard[self._first].reason,))
 
-    def _birth(
-        self, ask: Ask, custom_id: str, parent: int, depth: int, fields: dict[str, Any], now: float
-    ) -> tuple[Arrived, tuple[object, ...]]:
+    def _birth(self, ask: Ask, custom_id: str, parent: int, depth: int, fields: dict[str, Any], now: float) -> _Birth:
         row = self._asking.row(ask, fields)
         number, self._next_row = self._next_row, self._next_row + 1
         length = predict(row.asked, row.sampling.max_tokens)
@@ -199,6 +218,9 @@ def heard_of(found: Iterable[Found], keys: dict[int, str]) -> dict[str, Heard]:
     """What was heard of each prompt, from what was found in its answer; `keys` names the prompts by row."""
     heard: dict[str, Heard] = {}
     for each in found:
+        if each.number < 0:
+            heard[each.text] = Heard(broken=each.reasons[0])
+            continue
         if each.number == 0:
             reason = each.reasons[0] if each.reasons else ""
             is_broken = each.role == BROKEN
@@ -252,12 +274,12 @@ def _entries(row: int, judgement: Judgement) -> list[Entry]:
     return entries
 
 
-def _whole(row: int, role: str, reason: str) -> Found:
+def _whole(row: int, role: str, reason: str, number: int = 0, text: str = "") -> Found:
     return Found(
         row=row,
-        number=0,
+        number=number,
         role=role,
-        text="",
+        text=text,
         data={},
         passed=not role,
         value=None,
@@ -267,7 +289,7 @@ def _whole(row: int, role: str, reason: str) -> Found:
 
 
 def _late(story: Story) -> list[Entry]:
-    """Prompts that were under way when their story ended: nothing depends on them any more."""
+    """Prompts that were under way when their story ended, as in earlier versions: nothing depends on them."""
     return [
         _whole(prompt.row, "", "The story had ended.").entry()
         for key, prompt in story.asked.items()

@@ -7,6 +7,9 @@ A *unit* is one stage asked about one thing, the input row or an accepted item. 
 round is decided once all its prompts were judged, in the order of their samples, so it doesn't matter which answer came
 first. Accepted items accumulate over the rounds; a unit ends when every target is met, or after its last round. An item
 is known by the key of its prompt and its number there, as `say.2.1#3`, and a prompt about it by `say.2.1#3/check.1.1`.
+
+A unit ends where something of it can't be judged or asked. Its row has failed then, but only once the other units have
+ended as well: if they ended with it, what they made would depend on which answer came first.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 class Heard(Struct, frozen=True, kw_only=True):
     """A prompt that was answered and judged, or failed for good (`is_answered` false).
 
-    `reason`: what is wrong with the answer as a whole; `broken`: what made it impossible to judge it at all.
+    `reason`: what is wrong with the answer as a whole; `broken`: what made it impossible to judge it at all, or to ask.
     """
 
     items: tuple[Judged, ...] = ()
@@ -86,8 +89,8 @@ class Kept(Struct, frozen=True, kw_only=True):
 class Told(Struct, frozen=True, kw_only=True):
     """A story so far. `asks`: prompts without a judgement, in order. `outcome` is None while there are any.
 
-    `success`: every target is met. `short`: some aren't. `failed`: nothing was answered, or it couldn't be judged.
-    `rounds`: the most that a stage took. `reasons`: why targets were missed, those of the last rounds.
+    `success`: every target is met. `short`: some aren't. `failed`: nothing was answered, or something couldn't be
+    judged or asked. `rounds`: the most that a stage took. `reasons`: why targets were missed, those of the last rounds.
     """
 
     asks: tuple[Ask, ...]
@@ -100,21 +103,20 @@ class Told(Struct, frozen=True, kw_only=True):
 def tell(recipe: Recipe, heard: Mapping[str, Heard]) -> Told:
     """The story of one input row, from what was heard of its prompts."""
     told = _Telling(recipe, heard)
-    why: list[str] = list(told.broken)
     ended = [told.unit(stage, "", None) for stage in recipe.about_rows()]
     outcome: Outcome | None = None
-    if told.broken:
-        outcome = "failed"
-    elif not told.asks:
-        answered = any(each.is_answered for each in heard.values())
-        outcome = "failed" if not answered else "success" if all(each.is_met for each in ended) else "short"
+    why = list(told.broken)
+    if not told.asks:
+        is_answered = any(each.is_answered for each in heard.values())
+        is_met = all(each.is_met for each in ended)
+        outcome = "failed" if told.broken or not is_answered else "success" if is_met else "short"
         why += [] if outcome == "success" else told.reasons
-        why += [each.reason for each in heard.values() if each.reason] if outcome == "failed" else []
+        why += [] if is_answered else told.failures
     return Told(
-        asks=() if told.broken else tuple(told.asks),
+        asks=tuple(told.asks),
         items=tuple(told.items),
         outcome=outcome,
-        rounds=max(split(key)[2] for key in heard) if told.broken else told.rounds,
+        rounds=told.rounds,
         reasons=tuple(dict.fromkeys(why)),
     )
 
@@ -140,6 +142,7 @@ class _Unit(Struct):
     """How one stage fared with one thing: whether it has ended, whether its targets are met, and what it said last."""
 
     has_ended: bool = False
+    is_broken: bool = False
     is_met: bool = False
     last: Kept | None = None
     reasons: tuple[str, ...] = ()
@@ -151,6 +154,7 @@ class _Candidate(Struct):
     key: str
     item: Judged
     refusals: tuple[str, ...] = ()
+    is_broken: bool = False
 
     @property
     def is_accepted(self) -> bool:
@@ -170,7 +174,8 @@ class _Telling:
         self.asks: list[Ask] = []
         self.items: list[Kept] = []
         self.reasons: list[str] = []
-        self.broken = [each.broken for each in heard.values() if each.broken]
+        self.failures: list[str] = []
+        self.broken: list[str] = []
         self.rounds = 0
 
     def unit(self, stage: Stage, about: str, of: Judged | None) -> _Unit:
@@ -202,20 +207,30 @@ class _Telling:
                 for after in self.recipe.follow(stage.name, judges=False)
             ]
             rejected = tuple(each for each in decided if each.label == "rejected")
-            unit.reasons = _reasons(tuple(self.heard[key] for key in keys), rejected)
-            if not _missing(stage, kept):
+            said = tuple(self.heard[key] for key in keys)
+            self.failures += [each.reason for each in said if each.reason]
+            broken = tuple(each.broken for each in said if each.broken)
+            self.broken += broken
+            unit.is_broken = bool(broken) or any(each.is_broken for each in candidates)
+            unit.reasons = broken or _reasons(said, rejected)
+            if unit.is_broken or not _missing(stage, kept):
                 break
         unit.has_ended = True
         unit.is_met = not _missing(stage, kept) and all(each.is_met for each in followers)
         if not stage.judges and (missing := _missing(stage, kept)):
-            self._miss(stage, about, rounds, missing, unit.reasons)
+            if not unit.is_broken:
+                self._miss(stage, about, rounds, missing, unit.reasons)
+            self._mark_best(stage, about, missing)
         return unit
 
     def _miss(self, stage: Stage, about: str, rounds: int, missing: dict[str, int], reasons: tuple[str, ...]) -> None:
-        """Says which targets a unit missed, and marks the best of what it had instead."""
+        """Says which targets a unit missed."""
         wanted = ", ".join(f"{count} more {role}" for role, count in missing.items())
         place = f"{stage.name} for {about}" if about else stage.name
         self.reasons += [f"{place}: {wanted} wanted after {rounds} rounds.", *reasons]
+
+    def _mark_best(self, stage: Stage, about: str, missing: dict[str, int]) -> None:
+        """Marks the best of what a unit had where it missed a target."""
         for role, count in missing.items():
             had = [
                 (-each.item.merit, -each.round, index)
@@ -234,6 +249,7 @@ class _Telling:
                 if candidate.item.passed:
                     verdict = self.unit(judge, candidate.key, candidate.item)
                     waits = waits or not verdict.has_ended
+                    candidate.is_broken = candidate.is_broken or verdict.is_broken
                     candidate.refusals += _refusals(judge, verdict)
         return None if waits else candidates
 

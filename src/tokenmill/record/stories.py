@@ -54,7 +54,10 @@ class Prompt(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """What was found in an answer; number 0 is the answer itself, whose `role` says if it was `failed` or `broken`."""
+    """What was found in an answer; number 0 is the answer itself, whose `role` says if it was `failed` or `broken`.
+
+    A number below 0, which only input rows have, is a prompt of the story that couldn't be written; `text` is its key.
+    """
 
     row: int
     number: int
