@@ -135,11 +135,29 @@ def test_parquet_holds_what_the_lines_hold(tmp_path: Path) -> None:
     rows = pyarrow.parquet.read_table(as_table).to_pylist()
     for row in rows:
         row |= {name: json.loads(row[name]) for name in ("data", "input")}
-        del row["about"]
+        del row["about"], row["flags"]
 
     assert rows == lines(as_lines)
     for name in ("rest", "missed"):
         assert (tmp_path / f"table.{name}.jsonl").read_bytes() == (tmp_path / f"data.{name}.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.parquet"])
+def test_items_of_a_cut_answer_are_marked(tmp_path: Path, name: str) -> None:
+    """What was cut at its limit is kept as the user wishes, and never looks like an answer that came to its end."""
+    import pyarrow.parquet
+
+    cut = 'answer = "one two three"\n[[rule]]\nmatch = "long"\nanswer = "one two thr"\nfinish_reason = "length"\n'
+    recipe_ = Recipe(name="r", stages=(Stage(name="say", prompt="{{ text }}"),))
+    rows = [{"text": "short", "id": "a"}, {"text": "long", "id": "b"}]
+    run(tmp_path, rows, script(tmp_path, cut), pipeline=recipe_, output=tmp_path / name, id_column="id")
+
+    is_table = name.endswith("parquet")
+    items = pyarrow.parquet.read_table(tmp_path / name).to_pylist() if is_table else lines(tmp_path / name)
+    assert [(each["id"], each.get("flags")) for each in items] == [("a", None), ("b", ["length"])]
+    card = json.loads((tmp_path / "data.card.json").read_text(encoding="utf-8"))
+    assert card["accepted_of_odd_answers"] == {"length": 1}
+    assert "| length | 1 |" in (tmp_path / "data.card.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.parquet", "data.json"])

@@ -11,7 +11,7 @@ from tokenmill.driver.overlap import Times, times_of
 from tokenmill.driver.storyteller import Story
 from tokenmill.pipeline import Recipe, Told
 from tokenmill.pipeline.asking import opening
-from tokenmill.pipeline.story import split
+from tokenmill.pipeline.story import prompt_of, split
 from tokenmill.record.folder import Manifest
 from tokenmill.record.store import Record
 from tokenmill.record.stories import Scored
@@ -39,6 +39,7 @@ class Count:
         self.labels: Counter[tuple[str, str, str]] = Counter()
         self.rejections: Counter[str] = Counter()
         self.unread: Counter[str] = Counter()
+        self.odd: Counter[str] = Counter()
         self.accepted = 0
 
     def add(self, story: Story, told: Told, scores: dict[str, list[Scored]]) -> None:
@@ -55,7 +56,9 @@ class Count:
             self.stages[each.stage]["items"] += 1
             self.stages[each.stage]["passed"] += each.item.passed
             self.labels[each.stage, each.item.role, each.label] += 1
-            self.accepted += each.label == ACCEPTED and each.stage not in self.judges
+            if each.label == ACCEPTED and each.stage not in self.judges:
+                self.accepted += 1
+                self.odd.update(filter(None, (story.asked[prompt_of(each.key)].flags or "").split(",")))
             if each.label in ("rejected", "best"):
                 failed = [score.validator for score in scores.get(each.key, ()) if not score.passed]
                 self.rejections.update(failed or ["a stage that judges"])
@@ -130,6 +133,7 @@ def card_of(record: Record, manifest: Manifest, count: Count, certificate: Certi
         "accepted": count.accepted,
         "stages": {stage.stage: _of_stage(stage, count) for stage in figures.stages},
         "rejected_by": figures.rejected_by,
+        "accepted_of_odd_answers": dict(count.odd.most_common()),
         "answers_at_fault": dict(count.unread.most_common(MOST_REASONS)),
         "tokens": {"prompt": read + vain_read, "output": written + vain_written},
         "tokens_per_accepted": figures.tokens_per_accepted.value,
@@ -181,6 +185,7 @@ def markdown(card: dict[str, Any]) -> str:
     lines += _table("Rows by rounds", "rounds", card["rounds"])
     lines += ["## Stages", "", *(f"| {' | '.join(cells)} |" for cells in _stages(card["stages"]))]
     lines += ["", *_table("Rejected by", "check", card["rejected_by"])]
+    lines += _table("Accepted of odd answers", "oddity", card["accepted_of_odd_answers"])
     lines += _table("Answers at fault", "reason", card["answers_at_fault"])
     return "\n".join(lines)
 

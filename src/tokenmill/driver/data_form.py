@@ -89,7 +89,7 @@ class Parquet:
         columns = dict.fromkeys(_TEXTS, text) | {"round": pyarrow.int32()}
         if self._names:
             columns["scores"] = pyarrow.struct([(name, pyarrow.float64()) for name in self._names])
-        columns |= {"reasons": pyarrow.list_(text), "data": text, "input": text}
+        columns |= {"flags": pyarrow.list_(text), "reasons": pyarrow.list_(text), "data": text, "input": text}
         self._schema = pyarrow.schema(columns)
         self._writer = pyarrow.parquet.ParquetWriter(file, self._schema)
         self._held: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ from tokenmill.driver.options import Options
 from tokenmill.driver.storyteller import Story, Storyteller
 from tokenmill.errors import StorageError
 from tokenmill.pipeline import Recipe, Told
-from tokenmill.pipeline.story import Kept
+from tokenmill.pipeline.story import Kept, prompt_of
 from tokenmill.record.atomic import whole_file
 from tokenmill.record.folder import Manifest
 from tokenmill.record.store import Record
@@ -164,6 +164,7 @@ def _line(
     story: Story, told: Told, each: Kept, scores: list[Scored], verdicts: dict[str, float | None]
 ) -> dict[str, Any]:
     values: dict[str, float | None] = {score.validator: score.value for score in scores} | verdicts
+    flags = story.asked[prompt_of(each.key)].flags
     said: dict[str, Any] = {
         "id": story.custom_id,
         "item": each.key,
@@ -176,6 +177,7 @@ def _line(
         "about": each.about or None,
         "data": each.item.data or None,
         "scores": values,
+        "flags": flags.split(",") if flags else None,
         "reasons": list(each.reasons),
         "input": story.fields,
     }

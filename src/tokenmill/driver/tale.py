@@ -15,7 +15,7 @@ from tokenmill.driver.session import options_of
 from tokenmill.driver.source import RowSource
 from tokenmill.driver.storyteller import Story, Storyteller
 from tokenmill.pipeline import Told
-from tokenmill.pipeline.story import Kept, split
+from tokenmill.pipeline.story import Kept, prompt_of, split
 from tokenmill.record.folder import Manifest
 from tokenmill.record.store import Record
 from tokenmill.record.stories import Prompt, Stories
@@ -62,7 +62,7 @@ def lines(tale: Tale) -> Iterator[str]:
     yield from (f"  {reason}" for reason in told.reasons)
     items: dict[str, list[Kept]] = {}
     for each in told.items:
-        items.setdefault(each.key.rpartition("#")[0], []).append(each)
+        items.setdefault(prompt_of(each.key), []).append(each)
     for key, prompt in sorted(tale.story.asked.items(), key=lambda pair: pair[1].row):
         about, stage, turn, sample = split(key)
         place = f" about {about}" if about else ""

@@ -128,6 +128,11 @@ def split(key: str) -> tuple[str, str, int, int]:
     return about, stage, int(turn), int(sample)
 
 
+def prompt_of(item: str) -> str:
+    """The key of the prompt in whose answer an item was found, by the item's key."""
+    return item.rpartition("#")[0]
+
+
 def round_keys(recipe: Recipe, key: str) -> list[str]:
     """The keys of all prompts of the round that this prompt belongs to."""
     about, stage, turn, _ = split(key)

@@ -15,7 +15,7 @@ from tokenmill.record.writer import Parameters, connect
 Entry = tuple[str, Parameters]
 
 _PROMPT = (
-    "SELECT request.row, role, round, text, failure.kind, failure.message FROM tree"
+    "SELECT request.row, role, round, text, failure.kind, failure.message, flags FROM tree"
     " JOIN request ON request.row = tree.row LEFT JOIN answer ON answer.row = tree.row"
     " LEFT JOIN failure ON failure.row = tree.row ORDER BY request.row"
 )
@@ -38,7 +38,7 @@ _UNJUDGED = (
 class Prompt(Struct, frozen=True):
     """A prompt of a story; `key` is empty for the input row's own. `text` or `kind` is its final word, if it has one.
 
-    `depth`: how many answers had to come before it.
+    `depth`: how many answers had to come before it. `flags`: oddities of the answer, with commas between them.
     """
 
     row: int
@@ -47,6 +47,7 @@ class Prompt(Struct, frozen=True):
     text: str | None
     kind: str | None
     message: str | None
+    flags: str | None = None
 
     @property
     def is_final(self) -> bool:
