@@ -63,6 +63,32 @@ def test_json_schema(text: str, said: str) -> None:
     assert found.reason.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        ("[1, 2, 3]", True),
+        ("[1, 1.0]", False),
+        ("[0, -0.0]", False),
+        ("[1, true, 0, false, null]", True),
+        ('[1, "1", [1], {"1": 1}]', True),
+        ('[{"a": 1, "b": [true]}, {"b": [true], "a": 1.0}]', False),
+        ('[{"a": 1}, {"a": true}]', True),
+        ('[["a", "b"], ["b", "a"]]', True),
+        ("[9007199254740992, 9007199254740993]", True),
+        ("[9007199254740993.0, 9007199254740992]", False),
+        ("[1e300, 1E+300]", False),
+        ("[[], []]", False),
+        ("{}", True),
+    ],
+)
+def test_entries_that_repeat(text: str, passed: bool) -> None:
+    """Entries are one where JSON says they are: 1 is 1.0 and isn't true, and keys have no order."""
+    found = score("json_schema", text, schema={"uniqueItems": True})
+    assert found.passed is passed
+    assert passed or "occurs more than once" in found.reason
+    assert score("json_schema", text, schema={"uniqueItems": False}).passed
+
+
 def test_a_recursive_schema_ends() -> None:
     """A schema may refer to itself, and a value that is nested too deep for it fails."""
     schema = {"$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}, "$ref": "#/$defs/list"}

@@ -81,3 +81,22 @@ def test_a_pattern_that_goes_back_for_ever_ends() -> None:
         schema = {"type": "array", "items": {"type": "string", "pattern": pattern}}
         made = validator("json_schema", {"schema": schema})
         assert not made.check([Item(text=json.dumps([letters]))])[0].passed
+
+
+def test_a_long_list_of_objects_is_compared_once() -> None:
+    """Whether a list repeats an entry takes time in proportion to it, for objects and lists too."""
+    made = validator("json_schema", {"schema": {"uniqueItems": True}, "max_chars": 10_000_000})
+    entries = [json.dumps([{"a": number}, number, [number], str(number)])[1:-1] for number in range(20_000)]
+    whole, repeated = f"[{', '.join(entries)}]", f"[{', '.join([*entries, entries[-1]])}]"
+
+    assert made.check([Item(text=whole)])[0].passed
+    assert not made.check([Item(text=repeated)])[0].passed
+
+
+def test_a_long_text_is_read_once_for_all_that_are_compared_with_it() -> None:
+    """One reference of many items, or one text before many, is cut into its runs once."""
+    long = " ".join(map(str, range(60_000)))
+    items = [Item(text=f"Turn {number}.", reference=long, others=(long,)) for number in range(20_000)]
+
+    for kind in ("near_duplicate", "duplicate"):
+        assert all(score.passed for score in validator(kind).check(items))

@@ -26,6 +26,13 @@ def compared(item: Item, options: DuplicateOptions) -> Iterator[tuple[str, str]]
             yield "an earlier text", other
 
 
+def _normalised(text: str, known: dict[str, str]) -> str:
+    found = known.get(text)
+    if found is None:
+        found = known[text] = normalised(text)
+    return found
+
+
 class Duplicate:
     """Fails a text that equals another apart from case, punctuation and space; its value is 1 then, else 0."""
 
@@ -36,12 +43,14 @@ class Duplicate:
         self._options = options
 
     def check(self, items: Sequence[Item]) -> list[Score]:
-        return [self._one(item) for item in items]
+        # The items of one answer are compared with each other, so each text comes many times.
+        known: dict[str, str] = {}
+        return [self._one(item, known) for item in items]
 
-    def _one(self, item: Item) -> Score:
-        text = normalised(item.text)
+    def _one(self, item: Item, known: dict[str, str]) -> Score:
+        text = _normalised(item.text, known)
         for what, other in compared(item, self._options):
-            if normalised(other) == text:
+            if _normalised(other, known) == text:
                 reason = f"The text repeats {what}: {quoted(other)}."
                 return Score(validator=self.name, value=1.0, passed=False, reason=reason)
         return Score(validator=self.name, value=0.0, passed=True)

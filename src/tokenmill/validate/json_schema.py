@@ -7,6 +7,7 @@ reference leaves the schema, and a value that is nested or long beyond reason fa
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -105,7 +106,7 @@ def _validator(schema: dict[str, Any]) -> Any:
         kind.check_schema(schema)
     except (jsonschema.SchemaError, RecursionError) as error:
         raise _BadSchema(getattr(error, "message", "it is nested too deep")) from error
-    safe = jsonschema.validators.extend(kind, {"pattern": _pattern})
+    safe = jsonschema.validators.extend(kind, {"pattern": _pattern, "uniqueItems": _unique})
     return safe(schema, registry=referencing.Registry())
 
 
@@ -113,6 +114,34 @@ def _pattern(_validator: Any, pattern: str, value: object, _schema: object) -> I
     """The keyword `pattern` by RE2 instead of Python's `re`."""
     if isinstance(value, str) and not Pattern(pattern).found_in(value):
         yield _error(f"{quoted(value)} doesn't match the pattern {quoted(pattern)}")
+
+
+def _unique(_validator: Any, wanted: object, value: object, _schema: object) -> Iterator[Any]:
+    """The keyword `uniqueItems` by what entries are as text: the library compares objects each with each."""
+    if not wanted or not isinstance(value, list):
+        return
+    seen: set[str] = set()
+    for each in value:
+        text = json.dumps(_comparable(each), sort_keys=True)
+        if text in seen:
+            yield _error(f"{shown(json.dumps(each))} occurs more than once")
+            return
+        seen.add(text)
+
+
+def _comparable(value: Any) -> Any:
+    """A value that is written as all those are that JSON holds equal: 1 as 1.0, but neither as true."""
+    if isinstance(value, dict):
+        return {name: _comparable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_comparable(each) for each in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        near = float(value)
+    except OverflowError:
+        return value
+    return near + 0.0 if near == value else value  # a sum has no negative zero
 
 
 def _error(message: str) -> Any:

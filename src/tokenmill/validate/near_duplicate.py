@@ -11,7 +11,7 @@ from tokenmill.validate.duplicate import DuplicateOptions, compared
 from tokenmill.validate.kind import Kind
 from tokenmill.validate.quote import quoted
 from tokenmill.validate.score import Item, Score
-from tokenmill.validate.shingles import RUN, jaccard, shingles
+from tokenmill.validate.shingles import RUN, Shingled, jaccard
 
 
 class NearOptions(DuplicateOptions, frozen=True, kw_only=True):
@@ -31,14 +31,13 @@ class NearDuplicate:
         self._options = options
 
     def check(self, items: Sequence[Item]) -> list[Score]:
-        return [self._one(item) for item in items]
+        # The items of one answer are compared with each other, so each text comes many times.
+        shingled = Shingled(self._options.run)
+        return [self._one(item, shingled) for item in items]
 
-    def _one(self, item: Item) -> Score:
-        pieces = shingles(item.text, self._options.run)
-        found = [
-            (jaccard(pieces, shingles(other, self._options.run)), what, other)
-            for what, other in compared(item, self._options)
-        ]
+    def _one(self, item: Item, shingled: Shingled) -> Score:
+        pieces = shingled.of(item.text)
+        found = [(jaccard(pieces, shingled.of(other)), what, other) for what, other in compared(item, self._options)]
         if not found:
             reason = "There is nothing to compare the text with."
             return Score(validator=self.name, value=None, passed=True, reason=reason)

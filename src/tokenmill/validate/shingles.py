@@ -11,6 +11,8 @@ from tokenmill.validate.words import normalised
 
 #: Characters in a run: shorter ones are in every English sentence, longer ones miss changed endings.
 RUN = 4
+#: Characters of texts whose runs are kept, which take up to a hundred times their size.
+KEPT = 1 << 19
 
 
 def shingles(text: str, run: int = RUN) -> frozenset[str]:
@@ -19,6 +21,26 @@ def shingles(text: str, run: int = RUN) -> frozenset[str]:
     if len(line) <= run:
         return frozenset([line] if line else [])
     return frozenset({line[start : start + run] for start in range(len(line) - run + 1)})
+
+
+class Shingled:
+    """The runs of texts, each found once; those of long texts are forgotten when `KEPT` characters are held."""
+
+    def __init__(self, run: int = RUN) -> None:
+        self._run = run
+        self._known: dict[str, frozenset[str]] = {}
+        self._held = 0
+
+    def of(self, text: str) -> frozenset[str]:
+        found = self._known.get(text)
+        if found is None:
+            found = shingles(text, self._run)
+            if self._held > KEPT:
+                self._known.clear()
+                self._held = 0
+            self._known[text] = found
+            self._held += len(text)
+        return found
 
 
 def jaccard(these: frozenset[str], those: frozenset[str]) -> float:
