@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from requirements import deepspeed_place, require
 from tokenmill.bench.cell import Cell, Reading
@@ -21,7 +22,7 @@ from tokenmill.bench.columns import DEFINITIONS, meaning_of
 from tokenmill.bench.folder import SweepFolder
 from tokenmill.bench.parallel import SUITE, ParallelOptions
 from tokenmill.bench.parallel_run import Gate, at_work, row_of
-from tokenmill.bench.parallel_used import used_of
+from tokenmill.bench.parallel_used import WHOLE_POWER, used_of
 from tokenmill.bench.sweep import Results, carry_on, results_of
 from tokenmill.bench.table import Row
 from tokenmill.driver.progress import Progress
@@ -254,11 +255,26 @@ def test_power_and_gpus_are_those_of_the_texts_alone() -> None:
     ]
 
 
+def test_parts_that_are_not_counted_are_told() -> None:
+    """Beside a sum of what can be read stands what it is of, and what is left out for which reason."""
+    read = _footprint(gpus=0, watts=(10.0, 100.0, 10.0))
+    (counted,) = read.energy
+    none = replace(counted, part="package-1", reason="not for this user", power=Curve(unit="W"))
+    used = used_of(replace(read, energy=(counted, none)), 1.0, 2.0)
+
+    assert used.figures["power"] == 100.0
+    assert used.missing[WHOLE_POWER] == (
+        "processor, idle or not and whatever programs used them; left out: GPU: no driver; package-1: not for this "
+        "user; the rest of the machine, which nothing counts"
+    )
+
+
 def test_what_no_counter_tells_has_a_reason() -> None:
     """Without energy counters and GPUs the reasons stand in their place, and no zero does."""
     used = used_of(_footprint(gpus=0, watts=()), 1.0, 2.0)
 
     assert set(used.figures) == {"worker_memory"}
+    assert WHOLE_POWER not in used.missing
     assert used.missing["power"] == used.missing["joules"] == used.missing["energy"]
     assert "no counter" in used.missing["power"]
     assert used.missing["gpu_busy"] == used.missing["gpu_memory"] == "no driver"

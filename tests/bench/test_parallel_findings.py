@@ -15,6 +15,7 @@ from tokenmill.bench.columns import figures_of
 from tokenmill.bench.folder import Plan
 from tokenmill.bench.parallel import SUITE, ParallelOptions
 from tokenmill.bench.parallel_crossover import find_crossover
+from tokenmill.bench.parallel_used import WHOLE_POWER
 from tokenmill.bench.parallel_ways import ONE_THREAD, SINGLE
 from tokenmill.bench.sweep import Results
 from tokenmill.bench.table import Row, rows_of
@@ -81,6 +82,41 @@ def test_on_gpus_each_rank_is_a_gpu() -> None:
 
     assert [cell.workers for cell in cells] == [1, 2, 4, 2, 4]
     assert ONE_THREAD not in [cell.title for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "all ways share 2 cores, with up to 32 requests in flight in all; one process has everything"),
+        ({"device": "cuda", "kv_memory": 4.0}, "one process has one GPU, and N ranks of dp, tp or deepspeed have N"),
+    ],
+)
+def test_what_each_way_has_comes_first(more: dict[str, object], said: str) -> None:
+    """Cores are divided, so every way has the same; GPUs aren't, so more ranks have more."""
+    first = SUITE.findings(two(**more), planted({SINGLE: 1.0, "dp, 2 ranks": 1.0}, two(**more)))[0]
+
+    assert said in first
+    assert ("share" in first) == (not more)
+
+
+def test_figures_of_power_say_what_they_are_of() -> None:
+    """Once for all rows; rows that count other parts of the machine are named, as they can't be compared."""
+    options = two()
+    parts = {"dp, 2 ranks": "GPU 0 (T), GPU 1 (T); left out: package-0: it can't be read"}
+    same = [_powered(row, parts["dp, 2 ranks"]) for row in planted({SINGLE: 1.0, "dp, 2 ranks": 1.0}, options)]
+    unlike = [_powered(row, parts.get(row.cell.title, "GPU 0 (T)")) for row in same]
+
+    assert [each for each in SUITE.findings(options, same) if "J/token" in each] == [
+        "power, energy and J/token are those of GPU 0 (T), GPU 1 (T); left out: package-0: it can't be read"
+    ]
+    said = [each for each in SUITE.findings(options, unlike) if "J/token" in each]
+    assert len(said) == 2
+    assert any("of 8 texts: dp, 2 ranks, not to be compared with those of other rows, are those of" in s for s in said)
+    assert not any("J/token" in each for each in SUITE.findings(options, planted({SINGLE: 1.0}, options)))
+
+
+def _powered(row: Row, parts: str) -> Row:
+    return replace(row, extra=row.extra | {"power": 100.0, "joules": 50.0}, missing={WHOLE_POWER: parts})
 
 
 @pytest.mark.parametrize(

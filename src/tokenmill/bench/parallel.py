@@ -1,8 +1,9 @@
-"""Whether more processes beat one: data parallel workers and tensor parallel ranks, on the same cores or GPUs.
+"""Whether more processes beat one: data parallel workers and tensor parallel ranks, on the same cores, or a GPU each.
 
 Every reading is a run as `tokenmill run --on` does it, with its launcher, record and strategy; the clock begins when
 all workers are up and warm, as otherwise the one that is there first would have done the work. What all are held
-against is the best that one process can do: all cores, and all requests in one batch. One process with one thread
+against is the best that one process can do: all cores or one GPU, and all requests in one batch. So on GPUs N ranks
+have N times what the baseline has, which efficiency and findings say. On a processor one process with one thread
 stands beside it under its own name, because against that alone nearly everything is fast.
 
 In fp32 the greedy tokens of every way must be those of the baseline; a reading whose aren't is void. A way that can't
@@ -22,7 +23,7 @@ from msgspec.structs import replace
 from tokenmill.bench.cell import Cell, Factor, Reading
 from tokenmill.bench.numbers import names_in, numbers_in
 from tokenmill.bench.parallel_charts import charts_of
-from tokenmill.bench.parallel_findings import findings_of, rebased, voided
+from tokenmill.bench.parallel_findings import findings_of, power_of, rebased, voided
 from tokenmill.bench.parallel_ways import BASELINE, DEEPSPEED, DP, MODE, ONE_THREAD, RANKS, SINGLE, TP, group_of
 from tokenmill.bench.suite import FOUND
 from tokenmill.bench.table import Row
@@ -181,10 +182,9 @@ class Parallel:
         return rebased(cells, kept), kept
 
     def findings(self, options: ParallelOptions, rows: Sequence[Row]) -> list[str]:
-        shared = f"{options.found} core{'s' * (options.found > 1)}" if options.device == "cpu" else "the same GPUs"
         return [
-            f"all ways share {shared}, with up to {options.slots} requests in flight in all; "
-            f"{SINGLE} has everything, the cores of {DP} and {TP} are divided among their processes",
+            _given(options),
+            *power_of(rows),
             *findings_of(options.sizes, rows, must_equal=options.dtype == "fp32"),
         ]
 
@@ -193,6 +193,20 @@ class Parallel:
 
 
 SUITE = Parallel()
+
+
+def _given(options: ParallelOptions) -> str:
+    """What each way has of the machine."""
+    flight = f"up to {options.slots} requests in flight in all"
+    if options.device != "cpu":
+        return (
+            f"each way has {flight}; {SINGLE} has one GPU, and N ranks of {DP}, {TP} or {DEEPSPEED} have N: their "
+            "speedup is that of N GPUs over one, their efficiency is counted per GPU"
+        )
+    return (
+        f"all ways share {options.found} core{'s' * (options.found > 1)}, with {flight}; "
+        f"{SINGLE} has everything, the cores of {DP} and {TP} are divided among their processes"
+    )
 
 
 def spec_of(options: ParallelOptions, size: int) -> Spec:

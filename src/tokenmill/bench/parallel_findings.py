@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from tokenmill.bench.cell import Cell, Reading
 from tokenmill.bench.parallel_crossover import find_crossover
+from tokenmill.bench.parallel_used import WHOLE_POWER
 from tokenmill.bench.parallel_ways import DP, MODE, ONE_THREAD, RANKS, SINGLE, TP, group_of
 from tokenmill.bench.sentences import ends_of
 from tokenmill.bench.table import Row, speedups_of
@@ -68,6 +69,17 @@ def findings_of(sizes: Sequence[int], rows: Sequence[Row], *, must_equal: bool) 
     for size in sizes:
         said += _of_size(group_of(size), [row for row in rows if row.cell.group == group_of(size)], must_equal)
     return said + list(_crossovers(sizes, rows))
+
+
+def power_of(rows: Sequence[Row]) -> Iterator[str]:
+    """What the figures of power and energy are of; by rows, where these don't count the same parts."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if "power" in row.extra and (parts := row.missing.get(WHOLE_POWER)):
+            told.setdefault(parts, []).append(f"{row.cell.group}: {row.cell.title}")
+    for parts, ways in told.items():
+        which = f" of {', '.join(ways)}, not to be compared with those of other rows," if len(told) > 1 else ""
+        yield f"power, energy and J/token{which} are those of {parts}"
 
 
 def _of_size(group: str, rows: Sequence[Row], must_equal: bool) -> Iterator[str]:

@@ -11,6 +11,9 @@ from tokenmill.footprint import Curve, Footprint
 #: What the run's own process is called in a footprint.
 DRIVER = "driver"
 NONE_SEEN = "no sample was taken in that time"
+#: The figure that is never there: why what the power is of isn't the machine.
+WHOLE_POWER = "machine_power"
+REST = "the rest of the machine, which nothing counts"
 
 
 class Used(Struct, frozen=True, kw_only=True):
@@ -45,17 +48,25 @@ def used_of(seen: Footprint, began: float, ended: float) -> Used:
 
 
 def _power(seen: Footprint, began: float, ended: float, figures: dict[str, float], missing: dict[str, str]) -> None:
-    """The mean power of all parts that can be measured, and joules; both or none."""
+    """The mean power of all parts that can be measured, and joules; both or none, and which parts these are."""
     names = ("power", "joules", "energy")
-    parts = [mean_of(each.power, seen, began, ended) for each in seen.energy]
-    there = [watts for watts in parts if watts is not None]
+    left = [f"GPU: {seen.no_gpu}"] if seen.no_gpu else []
+    there: list[tuple[str, float]] = []
+    for each in seen.energy:
+        watts = mean_of(each.power, seen, began, ended)
+        if watts is None:
+            left.append(f"{each.part}: {each.reason or each.power.reason or NONE_SEEN}")
+        else:
+            there.append((each.part, watts))
     if not there:
-        told = [f"GPU: {seen.no_gpu}"] if seen.no_gpu else []
-        told += [f"{each.part}: {each.reason or each.power.reason or NONE_SEEN}" for each in seen.energy]
-        missing |= dict.fromkeys(names, "; ".join(told) or "no part of this machine says what it takes")
+        missing |= dict.fromkeys(names, "; ".join(left) or "no part of this machine says what it takes")
         return
-    figures["power"] = sum(there)
-    figures["joules"] = sum(there) * (ended - began)
+    figures["power"] = sum(watts for _, watts in there)
+    figures["joules"] = figures["power"] * (ended - began)
+    counted = ", ".join(part for part, _ in there)
+    missing[WHOLE_POWER] = (
+        f"{counted}, idle or not and whatever programs used them; left out: {'; '.join([*left, REST])}"
+    )
 
 
 def _gpus(seen: Footprint, began: float, ended: float, figures: dict[str, float], missing: dict[str, str]) -> None:
