@@ -104,11 +104,50 @@ def test_an_answer_that_never_ends_its_thoughts_says_nothing() -> None:
         ("Here they are:\none\ntwo", ["one", "two"]),
         ('"one"\n\n**two**', ["one", "two"]),
         ("-5 degrees\n3.5 miles", ["-5 degrees", "3.5 miles"]),
+        ("**1.** one\n**2.** two", ["one", "two"]),
+        ("Sure:\n**1**. one\n__2__) two", ["one", "two"]),
+        ("*1.* one\n  **(2)** two", ["one", "two"]),
+        ("**1. one**\n__2. two__", ["one", "two"]),
+        ("**1. one** more\n**one** and **two**", ["**1. one** more", "**one** and **two**"]),
+        ("**1** one\n*2 two*", ["**1** one", "*2 two*"]),
     ],
 )
 def test_lines_are_the_entries_of_a_list_if_there_is_one(answer: str, texts: list[str]) -> None:
     """A preamble and a farewell around a list are no items."""
     assert [text for _, text in found(Parser(kind="lines"), answer)] == texts
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"name": "Ada", "age": 36}', "[2, 3, 5]", "[2]", '["left"]', "{2: 3}", "[a + b]", "-5", "{left, right}"],
+)
+def test_data_in_brackets_is_an_answer(answer: str) -> None:
+    """An object or a list is what was said, and no place to fill in."""
+    assert found(Parser(), answer) == [("say", answer)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[your text]",
+        "{text}",
+        "<the answer, in one sentence>",
+        "[Paraphrase 1]",
+        "[don\u2019t know]",
+        "[...]",
+        "[\u2026]",
+        "[ ]",
+        "{}",
+        "**[your-text].**",
+        "None.",
+        "N/A",
+        "...",
+        "---",
+    ],
+)
+def test_a_place_to_fill_in_is_no_answer(answer: str) -> None:
+    """Words alone in brackets are what a prompt has where an answer belongs."""
+    assert parse(Parser(), answer, "say") == Parsed((), "the answer is only a placeholder")
 
 
 SCHEMA = {

@@ -25,10 +25,14 @@ MAX_ITEMS = 1000
 #: Most faults of one answer that are told.
 TOLD = 5
 
-_ENTRY = re.compile(r"[ \t]*(?:[-*+\u2022]|\(?\d{1,3}[.):])[ \t]+(?=\S)")
+_ENTRY = re.compile(r"[ \t]*(?:[-*+\u2022]|(?P<mark>[*_]{0,2})\(?\d{1,3}(?:[.):](?P=mark)|(?P=mark)[.):]))[ \t]+(?=\S)")
 _LABEL_LEFT = re.compile(r"[\s>*_#`\"\u2022+\-]*(?:\(?\d{1,3}[.)]\s+)?[\s*_`\"\[(]*")
 _LABEL_END = re.compile(r"[ \t*_`\"\])]*(?:[:=\uff1a]|[ \t][-\u2013\u2014](?=[ \t])|$)[ \t*_`]*")
-_PLACEHOLDER = re.compile(r"(?:\[[^\[\]]*\]|<[^<>]*>|\{[^{}]*\}|\.{3}|\u2026|n/?a|none|null|-+)[.!]?", re.IGNORECASE)
+#: In brackets words alone are a place to fill in; numbers, and what JSON has around it, are an answer.
+_FILL = r"(?![\s.\-]*\d[\d\s.\-]*[\]}])[\w\s'\u2019.\u2026\-]*"
+_PLACEHOLDER = re.compile(
+    rf"(?:\[{_FILL}\]|<[^<>]*>|\{{{_FILL}\}}|\.{{3}}|\u2026|n/?a|none|null|-+)[.!]?", re.IGNORECASE
+)
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb", "`": "`"}
 
 
@@ -79,20 +83,21 @@ def _bare(text: str) -> str:
     found = text.strip()
     while True:
         before = found
-        for mark in ("**", "__"):
-            if (
-                found.startswith(mark)
-                and found.endswith(mark)
-                and len(found) > 2 * len(mark)
-                and mark not in found[2:-2]
-            ):
-                found = found[2:-2].strip()
+        found = _unbolded(found)
         closing = _QUOTES.get(found[:1])
         if closing and len(found) > 1 and found.endswith(closing) and found[1:-1].count(closing) == 0:
             found = found[1:-1].strip()
         if found == before:
             break
     return "" if _PLACEHOLDER.fullmatch(found) else found
+
+
+def _unbolded(text: str) -> str:
+    """Text without a mark around all of it."""
+    for mark in ("**", "__"):
+        if text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark) and mark not in text[2:-2]:
+            text = text[2:-2].strip()
+    return text
 
 
 # -- labelled sections -------------------------------------------------------------------------------------------------
@@ -168,12 +173,12 @@ def _section_text(text: str) -> str:
 
 def _lines(text: str, role: str) -> Parsed:
     lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
-    is_list = sum(1 for line in lines if _ENTRY.match(line)) > 0
+    is_list = any(_entry(line) is not None for line in lines)
     found: list[list[str]] = []
     for line in lines:
-        mark = _ENTRY.match(line)
-        if mark is not None:
-            found.append([line[mark.end() :]])
+        entry = _entry(line)
+        if entry is not None:
+            found.append([entry])
         elif not is_list:
             found.append([line])
         elif found and line[:1] in " \t":
@@ -187,6 +192,14 @@ def _lines(text: str, role: str) -> Parsed:
     if len(texts) > MAX_ITEMS:
         return Parsed((), f"the answer has {len(texts)} lines, more than {MAX_ITEMS}")
     return Parsed(tuple(Piece(role=role, text=each) for each in texts))
+
+
+def _entry(line: str) -> str | None:
+    """What an entry of a list says; None for a line that is none. All of it may be bold, or its number."""
+    for each in (line, _unbolded(line.strip())):
+        if mark := _ENTRY.match(each):
+            return each[mark.end() :]
+    return None
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
