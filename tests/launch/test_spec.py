@@ -203,10 +203,16 @@ def test_a_rank_forgets_secrets() -> None:
 
 @pytest.mark.parametrize("name", ["TOKENMILL_CPUS", "SLURM_CPUS_PER_TASK"])
 def test_cores_that_were_reserved(name: str) -> None:
-    """A rank takes what it was given and what it can use, however many there are and however many share the host."""
+    """A rank takes no more than it was given, and no more than it can use."""
     assert settle({name: "1", "TOKENMILL_BESIDE": "1"}).cores == 1
-    assert settle({name: "1000", "TOKENMILL_BESIDE": "1000"}).cores == usable_cores()
-    assert settle({"TOKENMILL_BESIDE": "1000"}).cores == 1
+    assert settle({name: "1000", "TOKENMILL_BESIDE": "1"}).cores == usable_cores()
+
+
+def test_processors_that_are_half_a_core() -> None:
+    """Ranks that together have all processors don't have more threads than there are cores."""
+    both = str(2 * usable_cores())
+
+    assert settle({"TOKENMILL_CPUS": both, "TOKENMILL_BESIDE": both}).cores == 1
 
 
 def test_what_another_rank_was_told_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

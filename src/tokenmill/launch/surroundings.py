@@ -19,7 +19,7 @@ RANK_VARIABLE = "TOKENMILL_RANK"
 SEAT_VARIABLE = "TOKENMILL_SEAT"
 #: How many ranks share this host's memory, and its cores where nothing else is said of those.
 BESIDE_VARIABLE = "TOKENMILL_BESIDE"
-#: Cores that were reserved for the rank by whoever shares them out without binding anybody to them, as Ray does.
+#: Processors that were reserved for the rank by whoever counts them and binds nobody, as Ray does; two may be one core.
 CPUS_VARIABLE = "TOKENMILL_CPUS"
 #: The number of the parent, where the rank shall end with it, and at SIGTERM, as launchers on this machine want it.
 LEASH_VARIABLE = "TOKENMILL_LEASH"
@@ -97,7 +97,9 @@ def settle(environment: Mapping[str, str]) -> Member:
     elif environment.get(SHARE_VARIABLE):
         pin(divide(physical_cores(), max(1, here))[number(environment, "LOCAL_RANK", 0) % max(1, here)])
         cores = usable_cores()
-    elif per_rank := number(environment, CPUS_VARIABLE, 0) or number(environment, "SLURM_CPUS_PER_TASK", 0):
+    elif reserved := number(environment, CPUS_VARIABLE, 0):
+        cores = min(reserved, max(1, usable_cores() // beside))
+    elif per_rank := number(environment, "SLURM_CPUS_PER_TASK", 0):
         cores = min(usable_cores(), per_rank)
     else:
         cores = max(1, usable_cores() // beside)
