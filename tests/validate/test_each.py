@@ -170,6 +170,37 @@ def test_a_text_too_short_for_its_language_passes() -> None:
     assert found.reason == "The text must be in the language 'de' and reads like 'en'."
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It\u2019s fine.",
+        "Don\u02bct turn.",
+        "Turn left \u2013 now.",
+        "\u201cLeft.\u201d",
+        "\u00bfD\u00f3nde est\u00e1?",
+        "Turn 90\u00b0\u2026",
+        "\U0001f4a5",
+        "\uff2f\uff2b",
+    ],
+)
+def test_typographic_marks_make_no_short_text_longer(text: str) -> None:
+    """What no keyboard has, and accents, tell no more of a language than letters do."""
+    found = score("language", text, language="en")
+    assert (found.value, found.passed) == (None, True)
+
+
+@pytest.mark.parametrize("text", ["\u5de6\u8f6c\u3002", "\u041d\u0430\u043b\u0435\u0432\u043e!"])
+def test_a_few_letters_of_another_script_tell_a_language(text: str) -> None:
+    """A sentence of Chinese is one word, and is still no English."""
+    assert not score("language", text, language="en").passed
+
+
+def test_a_text_of_which_nothing_is_sure_says_so() -> None:
+    """Where the likeliest language is the one wanted, the reason is how likely it is."""
+    found = score("language", "Go to the tower now", language="en", at_least=1.0, min_words=1)
+    assert found.reason == f"The text must be in the language 'en', of which it is only {found.value:g} sure."
+
+
 def test_embedding() -> None:
     """The cosine is that of the vectors, each text is embedded once, and limits say which side is broken."""
     asked: list[list[str]] = []

@@ -6,6 +6,7 @@ Python with numpy. Lingua is a little better on single words and takes 96 MB; fa
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ class LanguageOptions(Options, frozen=True, kw_only=True):
     """`language` as ISO 639 has it, such as `en`. A text passes from a probability of `at_least` on.
 
     `among`: the languages it could be, all where it is empty. A text of fewer than `min_words` words is too short to
-    tell, and passes without a value. The first 4,000 characters are read.
+    tell, and passes without a value, unless it has letters that aren't Latin. The first 4,000 characters are read.
     """
 
     language: Code
@@ -58,13 +59,28 @@ class Language:
 
     def _one(self, text: str) -> Score:
         page = text[:_READ]
-        if len(words(page)) < self._options.min_words and page.isascii():
+        if len(words(page)) < self._options.min_words and not any(map(_is_of_another_script, page)):
             return Score(validator=self.name, value=None, passed=True, reason="The text is too short to tell.")
         ranked = _identifier(self._options.among).rank(_joined(page))
         value = round(dict(ranked).get(self._options.language, 0.0), 4)
         passed = value >= self._options.at_least
-        reason = f"The text must be in the language {self._options.language!r} and reads like {ranked[0][0]!r}."
-        return Score(validator=self.name, value=value, passed=passed, reason="" if passed else reason)
+        reason = (
+            "" if passed else f"The text must be in the language {self._options.language!r}{self._but(ranked, value)}."
+        )
+        return Score(validator=self.name, value=value, passed=passed, reason=reason)
+
+    def _but(self, ranked: Sequence[tuple[str, float]], value: float) -> str:
+        likeliest = ranked[0][0]
+        if likeliest == self._options.language:
+            return f", of which it is only {value:g} sure"
+        return f" and reads like {likeliest!r}"
+
+
+def _is_of_another_script(char: str) -> bool:
+    """Whether this is a letter beyond Latin ones; marks, signs and letters that only modify another are none."""
+    if char < "\u0250" or unicodedata.category(char) not in ("Lu", "Ll", "Lt", "Lo"):
+        return False
+    return "LATIN" not in unicodedata.name(char, "")
 
 
 def _joined(text: str) -> str:
