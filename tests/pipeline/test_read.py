@@ -50,6 +50,8 @@ def test_toml_and_python_say_the_same() -> None:
         ('of = "say"', "stage 'say', of: the stages wait for each other: say of say; let one of them be about"),
         ('promt = "x"', "stage 'say': 'promt' is not known; did you mean 'prompt'? known: name"),
         ("n = 0", "stage 'say', n: 0 samples is out of range; give 1 to 1000"),
+        ("n = 2\nsampling = { temperature = 1, seed = 3 }", "sampling: 2 samples with one seed are all the same"),
+        ('[[stage.check]]\nuse = "landmark"', "check 'landmark': it compares items with a reference, and the"),
         ("n = 2", "stage 'say', n: 2 samples at temperature 0 are all the same; set a temperature"),
         ("rounds = 0", "stage 'say', rounds: 0 rounds is out of range; give 1 to 100"),
         ('refine = "{{ item.text }}"', "stage 'say', refine: uses item, but the stage is about the input row"),
@@ -103,7 +105,7 @@ def test_each_fault_has_its_place_and_a_way_out(line: str, fault: str) -> None:
 def test_a_threshold_that_no_score_reaches_is_a_fault() -> None:
     """A rule compares a score with a number beyond its scale."""
     rule = 'options = { rules = { say = "direction > 1.7" } }'
-    checks = f'[[stage.check]]\nuse = "direction"\n[[stage.check]]\nuse = "rule"\n{rule}'
+    checks = f'reference = "{{{{ text }}}}"\n[[stage.check]]\nuse = "direction"\n[[stage.check]]\nuse = "rule"\n{rule}'
     (found,) = faults(f"{GOOD}{checks}\n")
 
     assert "threshold 1.7 for 'direction' is out of range; its scores go from 0 to 1" in found
@@ -211,7 +213,7 @@ def test_an_embedding_that_names_no_model_is_refused(embedding: str, fault: str)
     assert fault in str(caught.value)
 
 
-RULE = '[[stage.check]]\nuse = "direction"\n[[stage.check]]\nuse = "rule"\noptions = {{ {} }}\n'
+RULE = 'reference = "x"\n[[stage.check]]\nuse = "direction"\n[[stage.check]]\nuse = "rule"\noptions = {{ {} }}\n'
 
 
 def test_a_role_without_a_rule_is_a_fault() -> None:

@@ -125,6 +125,8 @@ def _stage(recipe: Recipe, stage: Stage) -> Iterator[str]:
     yield from _sampling(recipe.sampling | stage.sampling, "sampling")
     if stage.n > 1 and not (recipe.sampling | stage.sampling).get("temperature"):
         yield f"n: {stage.n} samples at temperature 0 are all the same; set a temperature in sampling"
+    if stage.n > 1 and (recipe.sampling | stage.sampling).get("seed") is not None and "sample" not in stage.prompt:
+        yield f"sampling: {stage.n} samples with one seed are all the same; leave the seed to --seed"
     yield from _parser(stage.parse)
     yield from _judge(recipe, stage)
     yield from _checks(recipe, stage)
@@ -257,7 +259,13 @@ def _judge(recipe: Recipe, stage: Stage) -> Iterator[str]:
 
 
 def _checks(recipe: Recipe, stage: Stage) -> Iterator[str]:
+    reference = stage.reference or stage.of or recipe.reference
     for check in stage.checks:
+        if check.use in kinds() and kind_of(check.use).compares and not reference:
+            yield (
+                f"check {check.called!r}: it compares items with a reference, and the stage has none; write one, such "
+                'as reference = "{{ text }}"'
+            )
         for role in check.roles:
             if role not in stage.roles:
                 yield f"check {check.called!r}, roles: no item has role {role!r}; known: {', '.join(stage.roles)}"

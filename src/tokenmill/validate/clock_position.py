@@ -96,4 +96,4 @@ def _said(hours: Sequence[int]) -> str:
     return ", ".join(f"{hour} o'clock" for hour in dict.fromkeys(hours)) or "no clock position"
 
 
-KIND = Kind(Bounds, ClockPosition, scale=(0.0, 1.0))
+KIND = Kind(Bounds, ClockPosition, scale=(0.0, 1.0), compares=True)

@@ -108,4 +108,4 @@ def _said(found: Sequence[Direction]) -> str:
     return ", ".join(names[:_SAID]) + (" and more" if len(names) > _SAID else "") if names else "no direction"
 
 
-KIND = Kind(DirectionOptions, DirectionAgreement, scale=(0.0, 1.0))
+KIND = Kind(DirectionOptions, DirectionAgreement, scale=(0.0, 1.0), compares=True)

@@ -82,4 +82,4 @@ def _units(vectors: np.ndarray, count: int) -> np.ndarray:
     return np.where(usable, rows / np.where(usable, lengths, 1), np.nan)
 
 
-KIND = Kind(EmbeddingOptions, Embedding, scale=(-1.0, 1.0), embeds=True)
+KIND = Kind(EmbeddingOptions, Embedding, scale=(-1.0, 1.0), embeds=True, compares=True)

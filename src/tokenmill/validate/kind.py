@@ -30,9 +30,11 @@ class Kind(Struct, Generic[OptionsT], frozen=True):
 
     `scale`: the least and the greatest value, None if there is no greatest; a threshold outside is a mistake.
     `embeds`: `build` takes a third argument, the function that turns texts into vectors, None where none is named.
+    `compares`: without a reference nothing has a score.
     """
 
     options: type[OptionsT]
     build: Callable[..., Validator]
     scale: tuple[float, float] | None = None
     embeds: bool = False
+    compares: bool = False

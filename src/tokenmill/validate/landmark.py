@@ -52,4 +52,4 @@ def _said(found: Sequence[Landmark]) -> str:
     return ", ".join(names) + (" and more" if len(found) > _SAID else "") if names else "no landmark"
 
 
-KIND = Kind(LandmarkOptions, LandmarkAgreement, scale=(0.0, 1.0))
+KIND = Kind(LandmarkOptions, LandmarkAgreement, scale=(0.0, 1.0), compares=True)
