@@ -16,10 +16,10 @@ _HOUR = rf"(?:{'|'.join(sorted(_HOURS, key=len, reverse=True))})"
 _RANGE = rf"(?<![\w.:])({_HOUR})(?:[ ]?(?:-|/|or|and|to)[ ]?({_HOUR}))?"
 #: The hours of a day are no positions: "at 3 o'clock in the afternoon".
 _NOT_TIME = r"(?! (?:am|pm|a\.m|p\.m|sharp|in the (?:morning|afternoon|evening)|at night|every day|today|tomorrow)\b)"
-_COUNTED = re.compile(rf"\b(?:at|on|to|towards?|by) (?:your|his|her|its|my|our|their) {_RANGE}(?![\w:]|\.\d)")
+_COUNTED = re.compile(rf"\b(?:at|on|to|towards?|by) (?:your|his|her|its|my|our|their) {_RANGE}(?::00)?(?![\w:]|\.\d)")
 #: How a position is named, and what any text must hold that names one so: that is looked for in a fraction of the time.
 _MENTIONS = (
-    ("clock", re.compile(rf"{_RANGE}[ -]?o ?'? ?-?clock\b{_NOT_TIME}")),
+    ("clock", re.compile(rf"{_RANGE}[ '-]{{0,2}}o ?'? ?-?clock\b{_NOT_TIME}")),
     (":00 ", re.compile(rf"{_RANGE}:00 (?:position|direction)\b")),
     (" ", _COUNTED),
     ("clock ", re.compile(rf"\bclock (?:position|direction) (?:of )?{_RANGE}(?![\w:]|\.\d)")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from tokenmill.validate.bounds import Bounds
 from tokenmill.validate.directions import Direction, directions
 from tokenmill.validate.kind import Kind
@@ -29,6 +31,7 @@ def agreement(these: Sequence[Direction], those: Sequence[Direction]) -> float |
     one list contradicts the other: by a denial, or by an opposite. Movements are held against movements as well, and
     places against places: "turn left, with the tower on the right" is contradicted by both in exchange.
     """
+    these, those = _called_as(these, those), _called_as(those, these)
     left, right = _set(these), _set(those)
     if not left and not right:
         return None
@@ -37,6 +40,17 @@ def agreement(these: Sequence[Direction], those: Sequence[Direction]) -> float |
     sides = [([one for one in side if one.moving], [one for one in side if not one.moving]) for side in (these, those)]
     contradicted = _contradict(these, those) or any(map(_contradict, *sides))
     return dice * _in_order(these, those) * (CONTRADICTED if contradicted else 1.0)
+
+
+def _called_as(these: Sequence[Direction], those: Sequence[Direction]) -> list[Direction]:
+    """Directions with two names by the one that the other side has."""
+    names = _set(those)
+    return [
+        replace(one, name=one.also)
+        if one.also and (one.also, one.denied) in names and (one.name, one.denied) not in names
+        else one
+        for one in these
+    ]
 
 
 def _contradict(these: Sequence[Direction], those: Sequence[Direction]) -> bool:

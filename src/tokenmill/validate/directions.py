@@ -21,11 +21,15 @@ _CLOCK = {12: "forward", 3: "right", 6: "back", 9: "left"}
 
 
 class Direction(Struct, frozen=True):
-    """A direction by its name; `denied` as in "don't turn left"; `moving` as in "turn left", not "on your left"."""
+    """A direction by its name; `denied` as in "don't turn left"; `moving` as in "turn left", not "on your left".
+
+    `also` is what it may be called as well: who flies to 6 o'clock goes back, or turns around.
+    """
 
     name: str
     denied: bool = False
     moving: bool = False
+    also: str = ""
 
     def __str__(self) -> str:
         return f"not {self.name}" if self.denied else self.name
@@ -48,7 +52,10 @@ def directions(text: str, *, clock: bool = True) -> list[Direction]:
         Direction(name, _denied(tokens, place), _moving(tokens, place, width)) for place, width, name in _named(tokens)
     ]
     if clock:
-        found += [Direction(_CLOCK.get(hour, f"{hour} o'clock")) for hour in clock_positions(text)]
+        found += [
+            Direction(_CLOCK.get(hour, f"{hour} o'clock"), also="around" if hour == 6 else "")
+            for hour in clock_positions(text)
+        ]
     named = {one.name for one in found if not one.denied}
     return [one for one in found if not (one.denied and spoken.OPPOSITES.get(one.name, frozenset()) & named)]
 
@@ -63,7 +70,7 @@ def _named(tokens: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         if found is not None:
             width, name = found
             end = place + width
-            yield place, width, name
+            yield place, width, spoken.ROTATED[name] if _rotates(tokens, place, width, name) else name
 
 
 def _at(tokens: Sequence[str], place: int) -> str:
@@ -79,7 +86,7 @@ def _phrase(tokens: Sequence[str], place: int) -> tuple[int, str] | None:
         return 2, "around"
     if (word in ("reverse", "reversing") and "direction" in (after, third)) or (word, after) == ("about", "face"):
         return 2, "around"
-    if word == "180" and after in ("degree", "degrees", ""):
+    if word == "180" and _is_half_a_turn(tokens, place):
         return 1, "around"
     if word in ("counter", "anti") and after == "clockwise":
         return 2, "counterclockwise"
@@ -93,6 +100,14 @@ def _phrase(tokens: Sequence[str], place: int) -> tuple[int, str] | None:
         ours = third == "of" and _at(tokens, place + 3) in ("you", "us", "me", "yourself")
         return (4, "forward") if ours else (2, "in front")
     return None
+
+
+def _is_half_a_turn(tokens: Sequence[str], place: int) -> bool:
+    before, after = _at(tokens, place - 1), _at(tokens, place + 1)
+    if after in ("degree", "degrees"):
+        return True
+    turns = before in spoken.HALF_AFTER or (before in spoken.HALF_BY and _at(tokens, place - 2) in spoken.TURN)
+    return turns and (after == "" or after in spoken.BOUNDS or after in spoken.HALF_BEFORE)
 
 
 def _compass(tokens: Sequence[str], place: int) -> tuple[int, str] | None:
@@ -121,6 +136,22 @@ def _word(tokens: Sequence[str], place: int) -> tuple[int, str] | None:
     return 1, name
 
 
+def _rotates(tokens: Sequence[str], place: int, width: int, name: str) -> bool:
+    """Whether `clockwise` is how something turns on the spot, and not how it flies around something."""
+    after = _at(tokens, place + width)
+    if name not in spoken.ROTATED or after in ("around", "round"):
+        return False
+    if after in spoken.ROTATIONS:
+        return True
+    for back in range(place - 1, max(-1, place - 1 - spoken.REACH), -1):
+        word = tokens[back]
+        if word in spoken.TURN:
+            return True
+        if word in spoken.MOVE or word in spoken.ORBITING or word in spoken.BOUNDS or word in ("and", "or"):
+            return False
+    return False
+
+
 def _moves_so(tokens: Sequence[str], place: int) -> bool:
     """Whether `up`, `down` or `back` is where something moves, and not as far as something or along it."""
     before, after = _at(tokens, place - 1), _at(tokens, place + 1)
@@ -132,16 +163,18 @@ def _moves_so(tokens: Sequence[str], place: int) -> bool:
 
 
 def _denied(tokens: Sequence[str], place: int) -> bool:
-    """Whether an odd number of negators stands before, within reach and the same clause."""
-    denied = False
+    """Whether an odd number of negators stands before, within reach and the same clause; `nor` goes on with one."""
+    count, goes_on = 0, False
     for back in range(place - 1, max(-1, place - 1 - spoken.REACH), -1):
         word, after = tokens[back], tokens[back + 1]
         if word in spoken.BOUNDS or (word == "and" and back + 1 != place):
             break
         negates = word in spoken.NEGATORS or word.endswith("n't")
-        if (negates and after != "only") or (word, after) in (("instead", "of"), ("rather", "than")):
-            denied = not denied
-    return denied
+        if word == spoken.GOES_ON:
+            goes_on = True
+        elif (negates and after != "only") or (word, after) in (("instead", "of"), ("rather", "than")):
+            count += 1
+    return count % 2 == 1 or (goes_on and count == 0)
 
 
 def _moving(tokens: Sequence[str], place: int, width: int) -> bool:

@@ -60,7 +60,10 @@ NAMED = _set(
 
 #: Words after which the word is no direction: "you left", "all right", "look forward to".
 NEVER_AFTER: dict[str, frozenset[str]] = {
-    "left": _set("you i we they he she have has had just who nothing been getting there's what's"),
+    "left": _set(
+        "you i we they he she have has had having just who nothing been getting there's what's you've i've we've "
+        "they've who've you'd i'd we'd they'd he'd she'd who'd haven't hasn't hadn't"
+    ),
     "right": frozenset(("all", "that's", "you're", "quite")),
     "forward": frozenset(("look", "looking", "looks")),
     "rise": frozenset(("high", "low", "mid", "the", "a")),
@@ -88,6 +91,18 @@ BACKING = _forms("move", "step+", "shift", "drift", "slide", "pull")
 #: "up the street" is along it, "up to the tower" is as far as it.
 ALONG = _set("street road path lane avenue alley hall hallway corridor river trail sidewalk track runway")
 
+#: What turns on the spot clockwise turns right; what flies clockwise around something doesn't.
+ROTATED = {"clockwise": "right", "counterclockwise": "left"}
+ROTATIONS = _set("turn turns rotation rotations spin spins")
+ORBITING = _forms("circle", "orbit", "loop")
+#: "Turn 180", "do a 180" and "turn left by 180" are half a turn where these follow, and not a number, a name or a unit.
+HALF_AFTER = TURN | frozenset(("a", "full", "quick", "complete"))
+HALF_BY = _set("by through about exactly full another left right clockwise counterclockwise")
+HALF_BEFORE = _set(
+    "and or so to toward towards at in on by from near past here there turn turns now left right clockwise "
+    "counterclockwise"
+)
+
 #: A movement of the altitude.
 RAISE = _forms("gain", "increase", "raise")
 LOWER = _forms("lose", "decrease", "reduce", "lower", "drop+")
@@ -106,9 +121,11 @@ OPPOSITES: dict[str, frozenset[str]] = {
 
 #: Words that turn what follows into its contrary, and each other: "don't miss the left turn" asks for it.
 NEGATORS = _set(
-    "not no never without nor neither cannot dont avoid avoids avoiding refrain miss missing forget forgetting fail "
+    "not no never without neither cannot dont avoid avoids avoiding refrain miss missing forget forgetting fail "
     "failing hesitate"
 )
+#: After another negator it goes on with it, and by itself it is one.
+GOES_ON = "nor"
 #: Every word with which the name of a direction can begin: at any other there is nothing to look for.
 STARTS = TURN.union(WORDS, COMPASS, AFTER_MOVE, RAISE, LOWER) | _set(
     "u reverse reversing about 180 counter anti port behind in"
