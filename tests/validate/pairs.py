@@ -44,6 +44,7 @@ PAIRS: tuple[tuple[str, str, str], ...] = (
     ("Increase your altitude by the silo.", "Climb beside the silo.", "++0"),
     ("Fly to your 6 o'clock.", "Turn around and fly.", "+0-"),
     ("Fly to your 6 o'clock.", "Fly backwards.", "+0-"),
+    ("Turn neither left nor right; go straight.", "Go straight, turning neither right nor left.", "+00"),
     ("Turn clockwise 90 degrees at the barn.", "Turn right 90 degrees at the barn.", "++0"),
     ("Rotate anticlockwise at the barn.", "Turn left at the barn.", "++0"),
     ("Turn 180 and go to the tower.", "Turn around and go to the tower.", "++0"),

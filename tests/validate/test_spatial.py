@@ -53,6 +53,7 @@ def test_the_table_is_large_enough() -> None:
         ("Fly to the 4 o'clock position.", ["4 o'clock"]),
         ("Once you've left the church, go right.", ["right"]),
         ("Once you\u2019ve left the church, go right.", ["right"]),
+        ("Once you've already left the church, go right.", ["right"]),
         ("When they'd left and we've left, having left it, go left.", ["left"]),
         ("Turn neither left nor right; go straight.", ["not left", "not right", "forward"]),
         ("Do not turn left nor right.", ["not left", "not right"]),

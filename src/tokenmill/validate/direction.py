@@ -65,8 +65,11 @@ def _set(found: Sequence[Direction]) -> dict[tuple[str, bool], Direction]:
 
 
 def _in_order(these: Sequence[Direction], those: Sequence[Direction]) -> float:
-    """The longest common order of the movements that both have, over the shorter list of them; 1 without any."""
-    moves = [{(one.name, one.denied) for one in side if one.moving} for side in (these, those)]
+    """The longest common order of the movements that both have, over the shorter list of them; 1 without any.
+
+    What is denied has no order: nobody does it.
+    """
+    moves = [{(one.name, one.denied) for one in side if one.moving and not one.denied} for side in (these, those)]
     shared = moves[0] & moves[1]
     left, right = _steps(these, shared), _steps(those, shared)
     if not left or not right:
