@@ -61,8 +61,8 @@ NAMED = _set(
 #: Words after which the word is no direction: "you left", "all right", "look forward to".
 NEVER_AFTER: dict[str, frozenset[str]] = {
     "left": _set(
-        "you i we they he she have has had having just already who nothing been getting there's what's you've i've we've "
-        "they've who've you'd i'd we'd they'd he'd she'd who'd haven't hasn't hadn't"
+        "you i we they he she have has had having just already who nothing been getting there's what's you've i've "
+        "we've they've who've you'd i'd we'd they'd he'd she'd who'd haven't hasn't hadn't"
     ),
     "right": frozenset(("all", "that's", "you're", "quite")),
     "forward": frozenset(("look", "looking", "looks")),
