@@ -69,7 +69,9 @@ def _in_order(these: Sequence[Direction], those: Sequence[Direction]) -> float:
 
     What is denied has no order: nobody does it.
     """
-    moves = [{(one.name, one.denied) for one in side if one.moving and not one.denied} for side in (these, those)]
+    moves: list[set[tuple[str, bool]]] = [
+        {(one.name, False) for one in side if one.moving and not one.denied} for side in (these, those)
+    ]
     shared = moves[0] & moves[1]
     left, right = _steps(these, shared), _steps(those, shared)
     if not left or not right:
