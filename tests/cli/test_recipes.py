@@ -24,6 +24,7 @@ prompt = "{{ text }}"
 refine = "{{ text }}: {{ reasons | join(' ') }}"
 target = { say = 2 }
 parse = { kind = "lines" }
+reference = "{{ text }}"
 [[stage.check]]
 use = "length"
 options = { min_words = 2 }
