@@ -83,7 +83,7 @@ def test_another_element_takes_over(cluster: SlurmCluster, tmp_path: Path) -> No
     options = ("--workers", "1", "--cpus", "2", "--array", "3", "--no-requeue")
     with scene.started(*scene.words(*options)) as follower:
         scene.until_answered(20)
-        node = driver_node(cluster)
+        node = driver_node(scene)
         cluster.cut(node)
         try:
             _, err = follower.communicate(timeout=PATIENCE)
@@ -99,7 +99,7 @@ def test_another_element_takes_over_in_peace(cluster: SlurmCluster, tmp_path: Pa
     options = ("--workers", "1", "--cpus", "2", "--array", "3", "--no-requeue")
     with scene.started(*scene.words(*options)) as follower:
         scene.until_answered(20)
-        node = driver_node(cluster)
+        node = driver_node(scene)
         (driving,) = cluster.run("squeue", "-h", "-w", node, "-o", "%F_%K").split()
         cluster.run("scancel", "--batch", "--signal=USR1", driving)
         _, err = follower.communicate(timeout=PATIENCE)
@@ -120,8 +120,8 @@ def test_a_step_that_slurm_refuses_ends_the_job(cluster: SlurmCluster, tmp_path:
     assert scene.workers() == []
 
 
-def driver_node(cluster: SlurmCluster) -> str:
-    """The node where `tokenmill resume` runs."""
+def driver_node(scene: Scene) -> str:
+    """The node where the driver of this run is: its `tokenmill resume`."""
     for each in Path("/proc").iterdir():
         if each.name.isdigit():
             try:
@@ -129,7 +129,7 @@ def driver_node(cluster: SlurmCluster) -> str:
                 variables = (each / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"resume" in words and b"tokenmill" in words:
+            if b"resume" in words and str(scene.run_folder).encode() in words:
                 return next(each for each in variables if each.startswith(b"SLURMD_NODENAME=")).decode()[16:]
     raise AssertionError("no driver is at work")
 
