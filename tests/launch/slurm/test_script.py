@@ -60,6 +60,7 @@ def test_all_that_was_asked_for_is_in_it() -> None:
     assert "export SAID='it'\"'\"'s $HOME `now`'" in text
     assert "env 'INSIDE=a b' '/opt/some python/bin/python3' -P -m tokenmill.launch.rank" in text
     assert "TOKENMILL_TP" not in text
+    assert text.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK") < text.index("\nsrun ")
 
 
 def test_a_folder_that_would_end_a_line_is_refused() -> None:
