@@ -120,7 +120,7 @@ def stories_of(record: Record, options: Options, found: Input) -> Iterator[tuple
 
 
 def ended(stories: Stories, story: Story, told: Told) -> Told:
-    """The story as it was told when it ended: a prompt that couldn't be written is known only to the record."""
+    """The story as it was told when it ended: of a row that couldn't be asked at all, the record alone knows that."""
     end = stories.ended(story.root)
     if end is None:
         return told

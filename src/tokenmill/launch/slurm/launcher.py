@@ -74,7 +74,7 @@ class Slurm:
     async def poll(self, present: Sequence[Member]) -> Standing:
         if self._step is not None and (code := self._step.poll()) is not None:
             return Standing(over=f"srun ended with status {code}; its ranks are gone")
-        if not _is_gone(os.environ.get(RANKS_VARIABLE, "")) or present:
+        if not is_gone(os.environ.get(RANKS_VARIABLE, "")) or present:
             self._alone_since = None
             return Standing()
         now = time.monotonic()
@@ -114,14 +114,21 @@ class Slurm:
             raise TokenmillError(f"srun can't be started ({error.strerror})") from error
 
 
-def _is_gone(pid: str) -> bool:
-    """Whether the process that holds the ranks has ended; where none is told of, there is none to end."""
-    if not pid.isdecimal():
-        return False
+def is_gone(holder: str) -> bool:
+    """Whether the process that holds the ranks has ended, as the batch script told of it: `PID NAMESPACE`.
+
+    Where none is told of there is none to end, and of one in another namespace, as seen from a container with its own
+    processes, nobody can say here.
+    """
+    pid, _, namespace = holder.partition(" ")
     try:
+        if not pid.isdecimal() or str(Path("/proc/self/ns/pid").readlink()) != namespace:
+            return False
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
+    except OSError:
+        return False
     return False
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 #: Set for what a batch script of ours starts.
 ELEMENT_VARIABLE = "TOKENMILL_SLURM_ELEMENT"
-#: The process that holds the ranks of this element, as the batch script knows it.
+#: The process that holds the ranks of this element, and the namespace in which it has that number.
 RANKS_VARIABLE = "TOKENMILL_SLURM_RANKS"
 JOIN = "join.json"
 

@@ -46,6 +46,7 @@ def write_script(folder: Path, name: str, allocation: Allocation, tp: int = 1) -
     body = _BODY.format(
         command=command,
         tries=TRIES,
+        variable=RANKS_VARIABLE,
         well=_NEXT if allocation.is_array else "exit",
         rest=_REST if allocation.is_array else "",
     )
@@ -105,21 +106,21 @@ if [ ! -r "$run/manifest.json" ]; then
   exit 2
 fi"""
 
-_BODY = f"""
+_BODY = """
 # One rank for each task. A rank that dies is started again where it was. Of what sbatch was told of processors, srun
 # takes nothing over by itself.
-if [ -n "${{{{SLURM_CPUS_PER_TASK:-}}}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 srun --no-kill --kill-on-bad-exit=0 --wait=0 --overlap --input=none --unbuffered sh -c '
   trap "" TERM
   trap "exit 1" USR2
   try=0
-  while [ $try -lt {{tries}} ]; do "$@" && {{well}}; try=$((try + 1)); sleep 1; done
-  exit 1' rank {{command}} tokenmill.launch.rank &
+  while [ $try -lt {tries} ]; do "$@" && {well}; try=$((try + 1)); sleep 1; done
+  exit 1' rank {command} tokenmill.launch.rank &
 ranks=$!
-export {RANKS_VARIABLE}=$ranks
+export {variable}="$ranks $(readlink /proc/$$/ns/pid)"
 
 # The driver, or whoever stands by for it. USR1 says that the time is nearly over, TERM that the job is cancelled.
-{{command}} tokenmill.launch.slurm.element "$run" </dev/null &
+{command} tokenmill.launch.slurm.element "$run" </dev/null &
 element=$!
 ended_by=
 trap 'told=1; ended_by=USR1; kill -TERM $element 2>/dev/null' USR1
@@ -135,7 +136,7 @@ done
 kill -KILL $ranks 2>/dev/null
 if [ $code = 4 ] && [ "$ended_by" = USR1 ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 60  # which is cut short: an end of its own would look like a failure
-fi{{rest}}
+fi{rest}
 exit $code
 """
 
